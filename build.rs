@@ -1,0 +1,24 @@
+//! Compiles the C shim against the server's headers and keeps pgrx's SQL section in the library.
+
+use std::env;
+use std::process::Command;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=src/pg/shim.c");
+    println!("cargo::rerun-if-env-changed=PGRX_PG_CONFIG_PATH");
+    // pgrx 0.18 describes the SQL of its items in an ELF section that the linker would otherwise drop.
+    println!("cargo::rustc-link-arg-cdylib=-Wl,--no-gc-sections");
+
+    let pg_config = env::var("PGRX_PG_CONFIG_PATH").unwrap_or_else(|_| "pg_config".to_owned());
+    let output = Command::new(&pg_config).arg("--includedir-server").output()?;
+    if !output.status.success() {
+        return Err(format!("{pg_config} --includedir-server failed").into());
+    }
+    cc::Build::new()
+        .file("src/pg/shim.c")
+        .include(String::from_utf8(output.stdout)?.trim())
+        .warnings(true)
+        .extra_warnings(false)
+        .compile("refold_shim");
+    Ok(())
+}
