@@ -1,0 +1,171 @@
+//! Whether everything that building and testing needs is installed, and on Debian its installation.
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::Uid;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::toolchain::{Postgres, SUPPORTED};
+use crate::workspace::run;
+
+/// Something needed, and the Debian package that has it.
+struct Need {
+    what: &'static str,
+    present: bool,
+    package: String,
+}
+
+/// Finds PostgreSQL with all we need, and installs what is missing where we may (as root, on Debian).
+pub fn provide(requested: Option<&Path>) -> Result<Postgres> {
+    let found = Postgres::find(requested)?;
+    let missing = missing_packages(found.as_ref())?;
+    if missing.is_empty()
+        && let Some(pg) = found
+    {
+        return Ok(pg);
+    }
+    install(&missing)?;
+    let pg = Postgres::find(requested)?.context("there is no PostgreSQL even after installing it")?;
+    let still_missing: Vec<_> = needs(&pg).into_iter().filter(|need| !need.present).collect();
+    match still_missing.first() {
+        Some(need) => bail!("{} has no {}, even after installing {}", pg.version, need.what, need.package),
+        None => Ok(pg),
+    }
+}
+
+fn missing_packages(found: Option<&Postgres>) -> Result<Vec<String>> {
+    let Some(pg) = found else {
+        eprintln!("there is no PostgreSQL here");
+        let major = offered_major()?;
+        return Ok(["", "-server-dev", "-plpython3"]
+            .map(|part| format!("postgresql{part}-{major}"))
+            .to_vec());
+    };
+    let mut packages = Vec::new();
+    for need in needs(pg).into_iter().filter(|need| !need.present) {
+        eprintln!("{} lacks {}", pg.version, need.what);
+        if !packages.contains(&need.package) {
+            packages.push(need.package);
+        }
+    }
+    Ok(packages)
+}
+
+fn needs(pg: &Postgres) -> Vec<Need> {
+    let has_programs = |names: &[&str]| names.iter().all(|name| pg.program(name).is_file());
+    let package = |part: &str| format!("postgresql{part}-{}", pg.major);
+    vec![
+        Need { what: "the server", present: has_programs(&["initdb", "postgres"]), package: package("") },
+        Need {
+            what: "the clients and test tools",
+            present: has_programs(&["psql", "pg_dump"])
+                && pg.pg_regress().is_file()
+                && pg.pg_isolation_regress().is_file(),
+            package: package("-client"),
+        },
+        Need {
+            what: "the server's headers",
+            present: pg.includedir_server.join("postgres.h").is_file(),
+            package: package("-server-dev"),
+        },
+        Need {
+            what: "PL/Python",
+            present: pg.sharedir.join("extension/plpython3u.control").is_file(),
+            package: package("-plpython3"),
+        },
+        Need { what: "libclang", present: has_libclang(), package: "libclang-dev".to_owned() },
+    ]
+}
+
+/// Whether bindgen will find libclang: in the folders where its own search looks.
+fn has_libclang() -> bool {
+    let named = std::env::var_os("LIBCLANG_PATH").map(PathBuf::from);
+    let llvm = entries(Path::new("/usr/lib")).into_iter().filter(|path| starts_with(path, "llvm-"));
+    let fixed = [
+        "/usr/lib",
+        "/usr/lib64",
+        "/usr/local/lib",
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+    ];
+    let folders = named.into_iter().chain(llvm.map(|path| path.join("lib"))).chain(fixed.map(PathBuf::from));
+    folders
+        .flat_map(|folder| entries(&folder))
+        .any(|file| starts_with(&file, "libclang.so") || starts_with(&file, "libclang-"))
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+fn starts_with(path: &Path, prefix: &str) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+}
+
+/// The first supported version that the package manager offers.
+fn offered_major() -> Result<u32> {
+    if may_install() {
+        update_lists()?;
+    }
+    let offered = |major: &&u32| !versions_of(&format!("postgresql-{major}")).is_empty();
+    let major = SUPPORTED.iter().find(offered);
+    major
+        .copied()
+        .with_context(|| format!("install PostgreSQL, one of {SUPPORTED:?}: apt offers none of them"))
+}
+
+fn install(packages: &[String]) -> Result<()> {
+    let options = ["install", "-y", "--no-install-recommends"];
+    if !may_install() {
+        bail!("run this as root, then try again:\n  apt-get {} {}", options.join(" "), packages.join(" "));
+    }
+    update_lists()?;
+    let pinned: Vec<String> = packages.iter().map(|package| pinned(package)).collect();
+    apt_get(options.map(str::to_owned).into_iter().chain(pinned))
+}
+
+fn may_install() -> bool {
+    Uid::effective().is_root() && Path::new("/usr/bin/apt-get").exists()
+}
+
+fn update_lists() -> Result<()> {
+    apt_get(["update".to_owned()])
+}
+
+fn apt_get(arguments: impl IntoIterator<Item = String>) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command.args(["-q", "-o", "DPkg::Lock::Timeout=300"]).args(arguments);
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+    eprintln!("+ apt-get {}", words.join(" "));
+    run(&mut command)
+}
+
+/// `package` at the version of the installed server, where that is still offered: a newer one would upgrade the server
+/// too, under a running cluster's feet.
+fn pinned(package: &str) -> String {
+    let Some((_, major)) = package.strip_prefix("postgresql").and_then(|rest| rest.rsplit_once('-')) else {
+        return package.to_owned();
+    };
+    let installed = output_of("dpkg-query", &["-W", "-f", "${Version}", &format!("postgresql-{major}")]);
+    match installed.trim() {
+        version if !version.is_empty() && versions_of(package).iter().any(|offered| offered == version) => {
+            format!("{package}={version}")
+        }
+        _ => package.to_owned(),
+    }
+}
+
+/// The versions of `package` that the package manager offers.
+fn versions_of(package: &str) -> Vec<String> {
+    let lines = output_of("apt-cache", &["madison", package]);
+    lines.lines().filter_map(|line| line.split('|').nth(1)).map(|version| version.trim().to_owned()).collect()
+}
+
+/// What a question to the package manager prints; nothing if there is none.
+fn output_of(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,274 @@
+//! A private throw-away server with the extension installed: its own installation, cluster and socket, all in one
+//! folder that is gone when the server is dropped, interrupted, or, if even that failed, when the next one starts.
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use postgres::{Client, Config, NoTls};
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::account::Account;
+use crate::install::Extension;
+use crate::interrupt::{self, CleanUp};
+use crate::logs;
+use crate::stage::Stage;
+use crate::toolchain::Postgres;
+use crate::workdir::{DATA, Workdir};
+
+const SUPERUSER: &str = "postgres";
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What every server of ours is set to; `ServerOptions::settings` come later and win.
+const SETTINGS: [(&str, &str); 12] = [
+    ("listen_addresses", "''"),
+    ("fsync", "off"),
+    ("max_connections", "100"),
+    ("max_prepared_transactions", "20"),
+    ("shared_buffers", "'256MB'"),
+    ("max_wal_size", "'4GB'"),
+    ("timezone", "'UTC'"),
+    ("log_timezone", "'UTC'"),
+    ("log_min_messages", "warning"),
+    ("log_checkpoints", "off"),
+    ("log_line_prefix", "'%m [%p] %d %a '"),
+    ("lc_messages", "'C'"),
+];
+
+#[derive(Debug, Clone, Default)]
+pub struct ServerOptions {
+    /// Further lines of postgresql.conf: name and value, quoted where the value needs it.
+    pub settings: Vec<(String, String)>,
+    /// Stops the server at the end, but leaves its folder, and says where that is.
+    pub keep_on_drop: bool,
+}
+
+/// A running server. Dropping it stops it and removes all it has.
+pub struct Server {
+    instance: Arc<Instance>,
+    socket_dir: PathBuf,
+    port: u16,
+    psql: PathBuf,
+}
+
+struct Instance {
+    workdir: Workdir,
+    postmaster: Mutex<Option<Child>>,
+    gone: AtomicBool,
+    keep: bool,
+}
+
+impl Server {
+    pub fn start(pg: &Postgres, extension: &Extension, options: &ServerOptions) -> Result<Server> {
+        let account = Account::unprivileged()?;
+        let workdir = Workdir::create()?;
+        let instance = Arc::new(Instance {
+            workdir,
+            postmaster: Mutex::new(None),
+            gone: AtomicBool::new(false),
+            keep: options.keep_on_drop,
+        });
+        let weak: Weak<Instance> = Arc::downgrade(&instance);
+        let server = Server {
+            socket_dir: instance.workdir.path().join("socket"),
+            // The socket is private, so any number would do; one other than 5432 keeps clients that forget to name
+            // the socket's folder from ever meeting a system cluster.
+            port: 20_000 + u16::try_from(std::process::id() % 40_000)?,
+            psql: pg.program("psql"),
+            instance,
+        };
+        interrupt::register(weak)?;
+        let stage = Stage::create(&server.path().join("stage"), pg, extension)?;
+        server.initialise(&stage, account, options).context("cannot make a cluster")?;
+        server.launch(&stage, account)?;
+        if let Err(error) = server.wait_until_ready() {
+            let log = fs::read_to_string(server.log_file()).unwrap_or_default();
+            return Err(error.context(format!("the server does not start; its log:\n{log}")));
+        }
+        Ok(server)
+    }
+
+    pub fn socket_dir(&self) -> &Path {
+        &self.socket_dir
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The name of the superuser.
+    pub fn user(&self) -> &str {
+        SUPERUSER
+    }
+
+    pub fn log_file(&self) -> PathBuf {
+        self.path().join("server.log")
+    }
+
+    /// A place for what tests write; kept with the logs.
+    pub fn results_dir(&self) -> PathBuf {
+        self.path().join("results")
+    }
+
+    /// How to connect to `database` as the superuser.
+    pub fn config(&self, database: &str) -> Config {
+        let mut config = Config::new();
+        config.host_path(&self.socket_dir).port(self.port).user(SUPERUSER).dbname(database);
+        config.application_name("xtask").connect_timeout(Duration::from_secs(10));
+        config
+    }
+
+    pub fn create_database(&self, name: &str) -> Result<()> {
+        let mut client = self.connect("postgres")?;
+        let quoted = name.replace('"', "\"\"");
+        client
+            .batch_execute(&format!("CREATE DATABASE \"{quoted}\""))
+            .with_context(|| format!("cannot create the database {name}"))
+    }
+
+    /// psql on `database` as the superuser, deaf to the user's settings.
+    pub fn psql(&self, database: &str) -> Command {
+        let mut psql = Command::new(&self.psql);
+        without_pg_environment(&mut psql).arg("--no-psqlrc").arg("--host").arg(&self.socket_dir);
+        psql.args(["--port", &self.port.to_string(), "--username", SUPERUSER, "--dbname", database]);
+        psql
+    }
+
+    /// Copies the server's log and the results to a folder under `target/`, and returns that.
+    pub fn preserve_logs(&mut self) -> Result<PathBuf> {
+        logs::preserve(&[self.log_file(), self.results_dir()])
+    }
+
+    fn path(&self) -> &Path {
+        self.instance.workdir.path()
+    }
+
+    fn connect(&self, database: &str) -> Result<Client, postgres::Error> {
+        self.config(database).connect(NoTls)
+    }
+
+    fn initialise(&self, stage: &Stage, account: Account, options: &ServerOptions) -> Result<()> {
+        let data = self.path().join(DATA);
+        fs::create_dir(self.results_dir())?;
+        for folder in [&data, &self.socket_dir] {
+            fs::create_dir(folder)?;
+            account.own(folder)?;
+        }
+        let mut initdb = self.command(stage, account, "initdb");
+        initdb.args([
+            "--auth=trust",
+            "--no-sync",
+            "--locale=C.UTF-8",
+            "--encoding=UTF8",
+            "--username",
+            SUPERUSER,
+        ]);
+        let output = initdb.arg("--pgdata").arg(&data).output().context("cannot run initdb")?;
+        if !output.status.success() {
+            bail!("initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        let mut lines = String::new();
+        for (name, value) in SETTINGS {
+            writeln!(lines, "{name} = {value}")?;
+        }
+        writeln!(lines, "unix_socket_directories = '{}'\nport = {}", self.socket_dir.display(), self.port)?;
+        for (name, value) in &options.settings {
+            writeln!(lines, "{name} = {value}")?;
+        }
+        let mut configuration = OpenOptions::new().append(true).open(data.join("postgresql.conf"))?;
+        Ok(configuration.write_all(lines.as_bytes())?)
+    }
+
+    fn launch(&self, stage: &Stage, account: Account) -> Result<()> {
+        let log = File::create(self.log_file())?;
+        let mut postgres = self.command(stage, account, "postgres");
+        postgres.arg("-D").arg(self.path().join(DATA));
+        postgres.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut postmaster = self.instance.postmaster.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.instance.gone.load(Ordering::SeqCst) {
+            bail!("interrupted");
+        }
+        *postmaster = Some(postgres.spawn().context("cannot run postgres")?);
+        Ok(())
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let refusal = match self.connect("postgres") {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            let mut postmaster = self.instance.postmaster.lock().unwrap_or_else(PoisonError::into_inner);
+            let postmaster = postmaster.as_mut().ok_or_else(|| anyhow!("interrupted"))?;
+            if let Some(status) = postmaster.try_wait()? {
+                bail!("postgres ended: {status}");
+            }
+            if started.elapsed() > START_TIMEOUT {
+                return Err(refusal).context("postgres does not let us in");
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A program of the server's, run as the server's user, in a process group that the terminal's Ctrl-C does not
+    /// reach: stopping the server in order is up to us.
+    fn command(&self, stage: &Stage, account: Account, program: &str) -> Command {
+        let mut command = Command::new(stage.program(program));
+        without_pg_environment(&mut command).current_dir(self.path()).process_group(0);
+        // A backtrace would end up in the DETAIL of errors, where tests would see it.
+        command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
+        command.env("HOME", self.path()).env("TZ", "UTC");
+        account.apply(&mut command);
+        command
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.instance.clean_up();
+    }
+}
+
+impl CleanUp for Instance {
+    fn clean_up(&self) {
+        let mut postmaster = self.postmaster.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.gone.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if let Some(mut postmaster) = postmaster.take() {
+            stop_immediately(&mut postmaster);
+        }
+        if self.keep {
+            self.workdir.keep();
+            eprintln!("kept: {}", self.workdir.path().display());
+        } else {
+            self.workdir.remove();
+        }
+    }
+}
+
+fn stop_immediately(postmaster: &mut Child) {
+    if let Ok(pid) = i32::try_from(postmaster.id()) {
+        kill(Pid::from_raw(pid), Signal::SIGQUIT).ok();
+    }
+    postmaster.wait().ok();
+}
+
+/// Takes away what would lead a client or server elsewhere (PGHOST, PGDATA, PGSERVICE, ...).
+pub fn without_pg_environment(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PG") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
