@@ -1,14 +1,19 @@
 //! Everything a developer of refold does, as `cargo xtask ...`: this file says what there is and calls it.
 
 mod account;
+mod checks;
 mod demo;
+mod doc_sql;
 mod install;
 mod interrupt;
 mod logs;
 mod packages;
 mod play;
+mod regress;
+mod report;
 mod server;
 mod stage;
+mod test;
 mod toolchain;
 mod workdir;
 mod workspace;
@@ -20,6 +25,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use install::Profile;
+use regress::{Selection, Suite};
 
 /// Builds, tests and shows refold, on private throw-away servers: no system cluster is ever touched.
 #[derive(Parser)]
@@ -37,19 +43,29 @@ struct Cli {
 enum Task {
     /// Watch appends and rebuilds race, with nothing lost
     Demo(demo::Args),
+    /// Run every test: format, lints, unit, regress, isolation, the documentation's SQL, the demo's
+    Test,
+    /// Run the pg_regress scripts of pg_test/sql
+    Regress(Selection),
+    /// Run the pg_isolation_regress specs of pg_test/specs
+    Isolation(Selection),
+    /// Check format and lints, warnings denied
+    Check,
+    /// Run the unit tests: pure Rust, no server
+    Unit,
     /// A server with refold to play with: opens psql, and is gone afterwards
     Psql(play::PsqlArgs),
     /// Compile the extension and generate its install script
     Build(BuildArgs),
     /// Install refold into the PostgreSQL that pg_config names, for real use
-    Install(BuildArgs),
+    Install,
     /// Install the packages that building and testing need (as root, on Debian)
     Bootstrap,
 }
 
 #[derive(Args)]
 struct BuildArgs {
-    /// Optimised; `install` always is
+    /// Optimised
     #[arg(long)]
     release: bool,
 }
@@ -62,7 +78,7 @@ impl BuildArgs {
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -70,19 +86,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(cli: Cli) -> Result<ExitCode> {
     // The server's user reads what we write.
     umask(Mode::from_bits_truncate(0o022));
     interrupt::listen()?;
     let pg = packages::provide(cli.pg_config.as_deref())?;
     match cli.task {
-        Task::Demo(args) => demo::run(&pg, &args),
-        Task::Psql(args) => play::open_psql(&pg, &args),
-        Task::Build(args) => play::build(&pg, args.profile()),
-        Task::Install(_) => play::install(&pg),
-        Task::Bootstrap => {
-            println!("all that is needed is there, with {}", pg.version);
-            Ok(())
-        }
+        Task::Demo(args) => demo::run(&pg, &args)?,
+        Task::Test => return test::all(&pg),
+        Task::Regress(selection) => return test::suite(Suite::Regress, &selection, &pg),
+        Task::Isolation(selection) => return test::suite(Suite::Isolation, &selection, &pg),
+        Task::Check => return test::check(&pg),
+        Task::Unit => return test::unit(&pg),
+        Task::Psql(args) => play::open_psql(&pg, &args)?,
+        Task::Build(args) => play::build(&pg, args.profile())?,
+        Task::Install => play::install(&pg)?,
+        Task::Bootstrap => println!("all that is needed is there, with {}", pg.version),
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,63 @@
+//! What a test run prints: a line for each case as it ends, what went wrong, and the count.
+
+use anyhow::Result;
+use console::style;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// The cases so far.
+#[derive(Debug, Default)]
+pub struct Report {
+    passed: usize,
+    failed: Vec<String>,
+}
+
+impl Report {
+    /// Runs one case; its failure is told at once and does not stop the run.
+    pub fn case(&mut self, name: &str, run: impl FnOnce() -> Result<()>) {
+        let started = Instant::now();
+        let result = run();
+        let time = started.elapsed();
+        match result {
+            Ok(()) => self.pass(name, 1, time),
+            Err(error) => self.fail(name, 1, time, &error),
+        }
+    }
+
+    /// Some cases that another runner counted.
+    pub fn pass(&mut self, name: &str, cases: usize, time: Duration) {
+        self.passed += cases;
+        println!("{}      {name}{} {}", style("ok").green(), count(cases), seconds(time));
+    }
+
+    pub fn fail(&mut self, name: &str, cases: usize, time: Duration, error: &anyhow::Error) {
+        self.failed.extend(std::iter::repeat_n(name.to_owned(), cases));
+        println!("{}  {name}{} {}", style("FAILED").red().bold(), count(cases), seconds(time));
+        for line in format!("{error:#}").lines() {
+            println!("    {line}");
+        }
+    }
+
+    pub fn failures(&self) -> usize {
+        self.failed.len()
+    }
+
+    /// Prints the failures once more, by name, and the closing line.
+    pub fn close(mut self) -> ExitCode {
+        let failed = self.failed.len();
+        self.failed.dedup();
+        for name in &self.failed {
+            println!("failed: {name}");
+        }
+        println!("{} passed, {failed} failed", self.passed);
+        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+fn count(cases: usize) -> String {
+    if cases == 1 { String::new() } else { format!(" ({cases})") }
+}
+
+fn seconds(time: Duration) -> String {
+    style(format!("{:.2} s", time.as_secs_f64())).dim().to_string()
+}

@@ -1,0 +1,85 @@
+//! The test run: all of it, or one of its parts. A part that fails does not keep the next from running.
+
+use anyhow::Result;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::install::{self, Profile};
+use crate::regress::{Selection, Suite, run_suite};
+use crate::report::Report;
+use crate::server::{Server, ServerOptions};
+use crate::toolchain::Postgres;
+use crate::{checks, demo, doc_sql};
+
+/// `cargo xtask test`: everything.
+pub fn all(pg: &Postgres) -> Result<ExitCode> {
+    println!("{}", pg.version);
+    let mut report = Report::default();
+    checks::check(pg, &mut report)?;
+    checks::unit(pg, &mut report)?;
+    on_server(pg, &mut report, |server, report| {
+        for suite in [Suite::Regress, Suite::Isolation] {
+            if let Err(error) = run_suite(suite, &Selection::default(), pg, server, report) {
+                report.case(suite.name(), || Err(error));
+            }
+        }
+        if let Err(error) = doc_sql::run_documents(server, report) {
+            report.case("docs", || Err(error));
+        }
+        for (name, test) in demo::smoke_tests() {
+            report.case(&format!("demo {name}"), || test(server));
+        }
+    })?;
+    Ok(report.close())
+}
+
+/// `cargo xtask check`: format and lints.
+pub fn check(pg: &Postgres) -> Result<ExitCode> {
+    let mut report = Report::default();
+    checks::check(pg, &mut report)?;
+    Ok(report.close())
+}
+
+/// `cargo xtask unit`: the unit tests.
+pub fn unit(pg: &Postgres) -> Result<ExitCode> {
+    let mut report = Report::default();
+    checks::unit(pg, &mut report)?;
+    Ok(report.close())
+}
+
+/// `cargo xtask regress` and `isolation`: the selected tests of one suite.
+pub fn suite(suite: Suite, selection: &Selection, pg: &Postgres) -> Result<ExitCode> {
+    let mut report = Report::default();
+    on_server(pg, &mut report, |server, report| {
+        if let Err(error) = run_suite(suite, selection, pg, server, report) {
+            report.case(suite.name(), || Err(error));
+        }
+    })?;
+    Ok(report.close())
+}
+
+/// Builds the extension, starts a server with it for `tests`, and keeps the logs if any of them fails. The build is the
+/// development one: it compiles in seconds and keeps the assertions, and no test here measures speed.
+fn on_server(pg: &Postgres, report: &mut Report, tests: impl FnOnce(&Server, &mut Report)) -> Result<()> {
+    let started = Instant::now();
+    let extension = match install::build(pg, Profile::Dev) {
+        Ok(extension) => extension,
+        Err(error) => {
+            report.fail("build", 1, started.elapsed(), &error);
+            return Ok(());
+        }
+    };
+    let failures_before = report.failures();
+    let mut server = match Server::start(pg, &extension, &ServerOptions::default()) {
+        Ok(server) => server,
+        Err(error) => {
+            report.fail("server", 1, started.elapsed(), &error);
+            return Ok(());
+        }
+    };
+    tests(&server, report);
+    if report.failures() > failures_before {
+        println!("logs: {}", server.preserve_logs()?.display());
+    }
+    Ok(())
+}
