@@ -1,19 +1,76 @@
-//! The demo: appends and rebuilds race on a private server.
+//! The demo: appends and rebuilds race on a private server, first on refold, then on the published protocol, and plain
+//! SQL says what each has lost; or a git repository's history is replayed into the log.
+
+mod client;
+mod load;
+mod plan;
+mod protocol;
+mod sql_error;
+mod stats;
+mod verdict;
+mod view;
 
 use anyhow::{Result, bail};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::server::Server;
+use crate::install::{self, Profile};
+use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
+use load::Load;
+use protocol::Protocol;
+use verdict::{Comparison, Verdict};
 
 /// The options of `cargo xtask demo`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// How long the shop is open, on each of the two stores
+    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// How many clients append
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
+    writers: u64,
+    /// What the clients do is drawn from this number: the same number, the same orders
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+    /// Compile the extension without optimisation: quicker to start, slower to run
+    #[arg(long)]
+    debug: bool,
+    /// Instead of the shop: replay the history of the git repository at PATH
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["seconds", "writers", "seed"])]
+    git: Option<PathBuf>,
+}
 
 /// A named test on a running server that has no database of refold's yet.
 pub type SmokeTest = (&'static str, fn(&Server) -> Result<()>);
 
-pub fn run(_pg: &Postgres, _args: &Args) -> Result<()> {
-    bail!("the demo is not written yet")
+/// Runs the demo; fails if refold lost anything.
+pub fn run(pg: &Postgres, args: &Args) -> Result<()> {
+    let profile = if args.debug { Profile::Dev } else { Profile::Release };
+    let extension = install::build(pg, profile)?;
+    let server = Server::start(pg, &extension, &ServerOptions::default())?;
+    let (duration, writers, seed) = (Duration::from_secs(args.seconds), args.writers, args.seed);
+    println!(
+        "A shop on {}: {writers} clients append to carts, one of them late on purpose, while its two read models are\n\
+         rebuilt back to back with alternating handlers; seed {seed}.\n",
+        pg.version
+    );
+    let refold = run_shop(&server, Load { protocol: Protocol::Refold, duration, writers, seed })?;
+    let published = run_shop(&server, Load { protocol: Protocol::Published, duration, writers, seed })?;
+    println!("\n{}", Comparison { refold: &refold, published: &published });
+    if !refold.is_clean() {
+        bail!("refold did not keep its promise");
+    }
+    Ok(())
+}
+
+fn run_shop(server: &Server, load: Load) -> Result<Verdict> {
+    let database = load.protocol.database();
+    server.create_database(database)?;
+    let config = server.config(database);
+    load.protocol.set_up(&config)?;
+    let outcome = load::run(&config, load)?;
+    Verdict::reach(&config, &outcome)
 }
 
 /// What `cargo xtask test` runs of the demo.
