@@ -29,6 +29,7 @@ pub struct Load {
     pub duration: Duration,
     pub writers: u64,
     pub seed: u64,
+    pub show: bool,
 }
 
 /// What a run leaves behind, apart from the database.
@@ -236,7 +237,7 @@ fn watch(
     rebuilder: &ScopedJoinHandle<Result<Rebuilt>>,
 ) -> Result<()> {
     let mut client = connect(config)?;
-    let mut view = View::open(load.protocol.title(), load.duration);
+    let mut view = View::open(load.protocol.title(), load.duration, load.show);
     let start = Instant::now();
     let mut rebuilder_ended = None;
     while !signals.is_stopped() {

@@ -19,12 +19,16 @@ pub struct View {
 enum Kind {
     Live { time: ProgressBar, lines: [ProgressBar; 4] },
     Plain { next: Duration },
+    Hidden,
 }
 
 impl View {
-    pub fn open(title: &'static str, total: Duration) -> Self {
-        let kind =
-            if Term::stdout().is_term() { live(title, total) } else { Kind::Plain { next: PLAIN_PAUSE } };
+    pub fn open(title: &'static str, total: Duration, show: bool) -> Self {
+        let kind = match (show, Term::stdout().is_term()) {
+            (false, _) => Kind::Hidden,
+            (true, true) => live(title, total),
+            (true, false) => Kind::Plain { next: PLAIN_PAUSE },
+        };
         Self { title, total, kind }
     }
 
@@ -47,7 +51,7 @@ impl View {
                     texts(elapsed, numbers).join("; ")
                 );
             }
-            Kind::Plain { .. } => {}
+            Kind::Plain { .. } | Kind::Hidden => {}
         }
     }
 
