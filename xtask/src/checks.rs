@@ -5,7 +5,7 @@ use regex::Regex;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::report::Report;
+use crate::report::{Report, announce};
 use crate::toolchain::Postgres;
 use crate::workspace::{self, Workspace};
 
@@ -16,7 +16,9 @@ const TOOLS: [&str; 2] = ["--package", "xtask"];
 /// rustfmt and clippy on everything, warnings denied.
 pub fn check(pg: &Postgres, report: &mut Report) -> Result<()> {
     let workspace = Workspace::current()?;
-    report.case("format", || quietly(workspace.cargo(pg).args(["fmt", "--all", "--check"])));
+    report.case("format", || {
+        quietly(workspace.cargo(pg).args(["fmt", "--all", "--check", "--", "--color", "never"]))
+    });
     let mut extension = workspace.cargo(pg);
     extension.arg("clippy").args(workspace::extension_arguments(pg));
     report.case("clippy refold", || quietly(with_warnings_denied(&mut extension)));
@@ -53,6 +55,7 @@ fn quietly(command: &mut Command) -> Result<()> {
 /// Runs `cargo test` and counts each test as a case of its own.
 fn count_tests(name: &str, cargo: &mut Command, report: &mut Report) -> Result<()> {
     let started = Instant::now();
+    announce(name);
     let output = cargo.arg("--quiet").output().context("cannot run cargo")?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let (passed, failed) = summed(&printed)?;

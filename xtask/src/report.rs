@@ -1,7 +1,7 @@
 //! What a test run prints: a line for each case as it ends, what went wrong, and the count.
 
 use anyhow::Result;
-use console::style;
+use console::{Term, style};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ impl Report {
     /// Runs one case; its failure is told at once and does not stop the run.
     pub fn case(&mut self, name: &str, run: impl FnOnce() -> Result<()>) {
         let started = Instant::now();
+        announce(name);
         let result = run();
         let time = started.elapsed();
         match result {
@@ -27,11 +28,13 @@ impl Report {
     /// Some cases that another runner counted.
     pub fn pass(&mut self, name: &str, cases: usize, time: Duration) {
         self.passed += cases;
+        clear_announcement();
         println!("{}      {name}{} {}", style("ok").green(), count(cases), seconds(time));
     }
 
     pub fn fail(&mut self, name: &str, cases: usize, time: Duration, error: &anyhow::Error) {
         self.failed.extend(std::iter::repeat_n(name.to_owned(), cases));
+        clear_announcement();
         println!("{}  {name}{} {}", style("FAILED").red().bold(), count(cases), seconds(time));
         for line in format!("{error:#}").lines() {
             println!("    {line}");
@@ -51,6 +54,22 @@ impl Report {
         }
         println!("{} passed, {failed} failed", self.passed);
         if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// Says what is running now, where that line can be taken back: on a terminal.
+pub fn announce(name: &str) {
+    let terminal = Term::stdout();
+    if terminal.is_term() {
+        terminal.write_str(&format!("...     {name}")).ok();
+        terminal.flush().ok();
+    }
+}
+
+fn clear_announcement() {
+    let terminal = Term::stdout();
+    if terminal.is_term() {
+        terminal.clear_line().ok();
     }
 }
 
