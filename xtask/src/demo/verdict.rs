@@ -70,18 +70,26 @@ impl Verdict {
         })
     }
 
-    /// The models are the fold of the log, and the log is what the clients were told.
-    pub fn is_clean(&self) -> bool {
-        let faults = [
-            self.acknowledged_missing,
-            self.never_acknowledged,
-            self.lost,
-            self.doubled,
-            self.invented,
-            self.out_of_order,
-            self.wrong_rows,
+    /// What is wrong: nothing, if the models are the fold of the log, and the log what the clients were told.
+    pub fn faults(&self) -> Vec<String> {
+        let counts = [
+            (self.lost, "events lost from a model"),
+            (self.doubled, "events applied twice"),
+            (self.out_of_order, "events applied out of order"),
+            (self.invented, "events applied that are not in the log"),
+            (self.acknowledged_missing, "acknowledged events missing from the log"),
+            (self.never_acknowledged, "events in the log that no client was told of"),
+            (self.wrong_rows, "rows that differ from the log's own sums"),
+            (
+                self.numbers.torn_looks.try_into().unwrap_or(i64::MAX),
+                "snapshots in which model and log differ",
+            ),
         ];
-        faults.iter().all(|&count| count == 0) && self.numbers.torn_looks == 0
+        counts
+            .iter()
+            .filter(|(count, _)| *count != 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect()
     }
 
     fn has_lost(&self) -> String {

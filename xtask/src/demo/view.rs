@@ -33,23 +33,18 @@ impl View {
     }
 
     pub fn update(&mut self, elapsed: Duration, numbers: &Numbers) {
+        let of = format!("{} of {} s", elapsed.min(self.total).as_secs(), self.total.as_secs());
         match &mut self.kind {
             Kind::Live { time, lines } => {
                 time.set_position(u64::try_from(elapsed.min(self.total).as_millis()).unwrap_or(u64::MAX));
-                time.set_message(format!("{:.0} of {} s", elapsed.as_secs_f64(), self.total.as_secs()));
+                time.set_message(of);
                 for (line, text) in lines.iter().zip(texts(elapsed, numbers)) {
                     line.set_message(text);
                 }
             }
             Kind::Plain { next } if elapsed >= *next => {
                 *next = elapsed + PLAIN_PAUSE;
-                println!(
-                    "{} {:>3.0} of {} s: {}",
-                    self.title,
-                    elapsed.as_secs_f64(),
-                    self.total.as_secs(),
-                    texts(elapsed, numbers).join("; ")
-                );
+                println!("{}, {of}: {}", self.title, texts(elapsed, numbers).join("; "));
             }
             Kind::Plain { .. } | Kind::Hidden => {}
         }
@@ -60,6 +55,7 @@ impl View {
         if let Kind::Live { time, lines } = self.kind {
             time.abandon();
             lines.iter().for_each(ProgressBar::abandon);
+            println!();
         }
     }
 }
@@ -86,6 +82,15 @@ fn texts(elapsed: Duration, numbers: &Numbers) -> [String; 4] {
     let rebuilds = &numbers.rebuilds;
     let gave_up =
         if rebuilds.gave_up == 0 { String::new() } else { format!(", {} gave up", rebuilds.gave_up) };
+    let gate = if rebuilds.longest_gate.is_zero() {
+        String::new()
+    } else {
+        format!(
+            ", longest gate {} in {} tries at most",
+            millis(rebuilds.longest_gate),
+            rebuilds.most_gate_attempts
+        )
+    };
     [
         format!(
             "{} appends, {}/s, p50 {}, p99 {}, longest {}",
@@ -95,12 +100,7 @@ fn texts(elapsed: Duration, numbers: &Numbers) -> [String; 4] {
             millis(numbers.p99),
             millis(numbers.longest)
         ),
-        format!(
-            "{} rebuilds{gave_up}, longest {}, longest gate {}",
-            rebuilds.done,
-            millis(rebuilds.longest),
-            millis(rebuilds.longest_gate)
-        ),
+        format!("{} rebuilds{gave_up}, longest {}{gate}", rebuilds.done, millis(rebuilds.longest)),
         format!(
             "{} slow, {} rolled back, {} retried; reader: {} looks, {} torn",
             numbers.slow, numbers.rolled_back, numbers.retries, numbers.looks, numbers.torn_looks
