@@ -116,7 +116,7 @@ impl Protocol {
     pub fn progress(self, client: &mut Client) -> Result<Option<Progress>> {
         let sql = match self {
             Self::Refold => {
-                "SELECT projection::text, phase::text, events_done::bigint, events_total::bigint
+                "SELECT coalesce(projection, '?'), coalesce(phase, 'starting'), events_done, events_total
                  FROM refold.rebuild_progress LIMIT 1"
             }
             Self::Published => {
