@@ -1,3 +1,370 @@
+/*
+ * The few things that must be done in C: catching an error of user code whole, so that it can be raised again as it
+ * was (a pgrx boundary keeps only its code, message, detail and hint); a lock with a timeout; the two hooks; and the
+ * step functions that call a handler once per event from inside PostgreSQL's executor.
+ *
+ * Every function called from Rust returns the caught error, or NULL. No frame of Rust is ever jumped over.
+ */
 #include "postgres.h"
-int refold_shim_version(void);
-int refold_shim_version(void) { return PG_VERSION_NUM; }
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/progress.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/lmgr.h"
+#include "utils/backend_progress.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+/* Attribute numbers of refold.event that the line of context shows. */
+#define EVENT_POSITION 1
+#define EVENT_STREAM_ID 2
+#define EVENT_TYPE 4
+
+#define PROGRESS_EVENTS_DONE 7
+#define PROGRESS_INTERVAL 1024
+
+/* What is known about user code while it runs. Laid out as in shim.rs. */
+typedef struct RefoldScope
+{
+	const char *projection;
+	TupleDesc	event_desc;
+	HeapTupleHeader event;		/* the event being handled, or NULL */
+	Oid			handler;		/* for the step functions */
+	const Oid  *guarded;		/* live tables the handler must not touch during a replay */
+	int			guarded_count;
+	int64		events_done;
+} RefoldScope;
+
+static RefoldScope *current_scope = NULL;
+static Oid	gate_oid = InvalidOid;
+static ExecutorCheckPerms_hook_type next_check_perms = NULL;
+
+ErrorData  *refold_prepare(const char *sql, int nargs, Oid *types, SPIPlanPtr *plan);
+ErrorData  *refold_execute(SPIPlanPtr plan, Datum *values, const char *nulls, Snapshot snapshot, RefoldScope *scope);
+ErrorData  *refold_command(const char *sql, RefoldScope *scope);
+ErrorData  *refold_lock_with_timeout(Oid relation, LOCKMODE mode, int timeout_ms, bool *granted);
+Datum		refold_step(FunctionCallInfo fcinfo, int event_argument);
+void		refold_set_gate(Oid gate);
+void		refold_install_hooks(void);
+
+/* Adds the line `projection "cart", event "item_added" of stream "cart-1", position 17` to an error's context. */
+static void
+add_context(void *arg)
+{
+	RefoldScope *scope = (RefoldScope *) arg;
+	HeapTupleData tuple;
+	Datum		position,
+				stream_id,
+				event_type;
+	bool		position_null,
+				stream_null,
+				type_null;
+
+	if (scope->event == NULL)
+	{
+		errcontext("projection \"%s\"", scope->projection);
+		return;
+	}
+	tuple.t_len = HeapTupleHeaderGetDatumLength(scope->event);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = scope->event;
+	position = heap_getattr(&tuple, EVENT_POSITION, scope->event_desc, &position_null);
+	stream_id = heap_getattr(&tuple, EVENT_STREAM_ID, scope->event_desc, &stream_null);
+	event_type = heap_getattr(&tuple, EVENT_TYPE, scope->event_desc, &type_null);
+	if (position_null)			/* a key function runs before the position is drawn */
+		errcontext("projection \"%s\", event \"%s\" of stream \"%s\"", scope->projection,
+				   TextDatumGetCString(event_type), TextDatumGetCString(stream_id));
+	else
+		errcontext("projection \"%s\", event \"%s\" of stream \"%s\", position " INT64_FORMAT, scope->projection,
+				   TextDatumGetCString(event_type), TextDatumGetCString(stream_id), DatumGetInt64(position));
+}
+
+static void
+enter_scope(RefoldScope *scope, ErrorContextCallback *line)
+{
+	if (scope == NULL)
+		return;
+	line->callback = add_context;
+	line->arg = scope;
+	line->previous = error_context_stack;
+	error_context_stack = line;
+	current_scope = scope;
+}
+
+static void
+leave_scope(RefoldScope *scope, RefoldScope *outer, ErrorContextCallback *line)
+{
+	if (scope == NULL)
+		return;
+	error_context_stack = line->previous;
+	current_scope = outer;
+}
+
+/* Takes the error off PostgreSQL's stack, into the caller's memory. PG_CATCH has restored error_context_stack. */
+static ErrorData *
+take_error(MemoryContext caller, RefoldScope *outer)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(caller);
+	error = CopyErrorData();
+	FlushErrorState();
+	current_scope = outer;
+	return error;
+}
+
+/* Prepares and keeps a plan; the caller is connected to SPI. */
+ErrorData *
+refold_prepare(const char *sql, int nargs, Oid *types, SPIPlanPtr *plan)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	RefoldScope *outer = current_scope;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		*plan = SPI_prepare(sql, nargs, types);
+		if (*plan == NULL)
+			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		if (SPI_keepplan(*plan) != 0)
+			elog(ERROR, "SPI_keepplan failed");
+	}
+	PG_CATCH();
+	{
+		error = take_error(caller, outer);
+	}
+	PG_END_TRY();
+	return error;
+}
+
+/* Runs a plan on the given snapshot, or with NULL on the one that any command of the transaction would take. */
+ErrorData *
+refold_execute(SPIPlanPtr plan, Datum *values, const char *nulls, Snapshot snapshot, RefoldScope *scope)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	RefoldScope *outer = current_scope;
+	ErrorContextCallback line;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		int			rc;
+
+		enter_scope(scope, &line);
+		if (snapshot != InvalidSnapshot)
+			CommandCounterIncrement();
+		rc = SPI_execute_snapshot(plan, values, nulls, snapshot, InvalidSnapshot, false, true, 0);
+		if (rc < 0)
+			elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
+		leave_scope(scope, outer, &line);
+	}
+	PG_CATCH();
+	{
+		error = take_error(caller, outer);
+	}
+	PG_END_TRY();
+	return error;
+}
+
+/* Runs SQL text without parameters, utility commands included. */
+ErrorData *
+refold_command(const char *sql, RefoldScope *scope)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	RefoldScope *outer = current_scope;
+	ErrorContextCallback line;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		int			rc;
+
+		enter_scope(scope, &line);
+		rc = SPI_execute(sql, false, 0);
+		if (rc < 0)
+			elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
+		leave_scope(scope, outer, &line);
+	}
+	PG_CATCH();
+	{
+		error = take_error(caller, outer);
+	}
+	PG_END_TRY();
+	return error;
+}
+
+/*
+ * Waits for a relation lock no longer than timeout_ms. A lock that was had belongs to the caller's (sub)transaction; a
+ * timeout leaves nothing behind.
+ */
+ErrorData *
+refold_lock_with_timeout(Oid relation, LOCKMODE mode, int timeout_ms, bool *granted)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	RefoldScope *outer = current_scope;
+	ErrorData  *volatile error = NULL;
+	volatile bool in_subtransaction = false;
+
+	*granted = false;
+	PG_TRY();
+	{
+		char		timeout[16];
+		int			nest_level;
+
+		BeginInternalSubTransaction(NULL);
+		in_subtransaction = true;
+		MemoryContextSwitchTo(caller);
+		nest_level = NewGUCNestLevel();
+		snprintf(timeout, sizeof(timeout), "%d", timeout_ms);
+		(void) set_config_option("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		LockRelationOid(relation, mode);
+		AtEOXact_GUC(false, nest_level);
+		ReleaseCurrentSubTransaction();
+		in_subtransaction = false;
+		*granted = true;
+	}
+	PG_CATCH();
+	{
+		error = take_error(caller, outer);
+		if (in_subtransaction)
+			RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		{
+			FreeErrorData(error);
+			error = NULL;
+		}
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+/* Calls the current scope's handler with the arguments as they came; argument event_argument is the event. */
+Datum
+refold_step(FunctionCallInfo fcinfo, int event_argument)
+{
+	RefoldScope *scope = current_scope;
+	FmgrInfo   *handler = (FmgrInfo *) fcinfo->flinfo->fn_extra;
+	LOCAL_FCINFO(call, 2);
+	Datum		result;
+
+	if (scope == NULL || !OidIsValid(scope->handler) || PG_NARGS() > 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this function is internal to refold's replay")));
+	if (handler == NULL)
+	{
+		handler = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(FmgrInfo));
+		fmgr_info_cxt(scope->handler, handler, fcinfo->flinfo->fn_mcxt);
+		fcinfo->flinfo->fn_extra = handler;
+	}
+	InitFunctionCallInfoData(*call, handler, PG_NARGS(), fcinfo->fncollation, fcinfo->context, NULL);
+	for (int i = 0; i < PG_NARGS(); i++)
+		call->args[i] = fcinfo->args[i];
+
+	scope->event = PG_GETARG_HEAPTUPLEHEADER(event_argument);
+	call->args[event_argument].value = PointerGetDatum(scope->event);
+	result = FunctionCallInvoke(call);
+	scope->event = NULL;
+	fcinfo->isnull = call->isnull;
+
+	if (++scope->events_done % PROGRESS_INTERVAL == 0)
+		pgstat_progress_update_param(PROGRESS_EVENTS_DONE, scope->events_done);
+	return result;
+}
+
+static void
+refuse_guarded(Oid relation)
+{
+	for (int i = 0; i < current_scope->guarded_count; i++)
+		if (current_scope->guarded[i] == relation)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("handler of projection \"%s\" uses the live table \"%s\" during a replay",
+							current_scope->projection, get_rel_name(relation)),
+					 errdetail("A replay leads the handler's unqualified table names to a copy; this one went past it."),
+					 errhint("Name the projection's tables without a schema in the handler, set no search_path in it, "
+							 "and read them through no view.")));
+}
+
+/* Refuses access to live tables while a handler is replayed: what it wrote there would be lost or doubled. */
+#if PG_VERSION_NUM >= 160000
+static bool
+check_perms(List *range_table, List *permissions, bool report)
+{
+	if (current_scope != NULL && current_scope->guarded_count > 0)
+	{
+		ListCell   *cell;
+
+		foreach(cell, permissions)
+			refuse_guarded(lfirst_node(RTEPermissionInfo, cell)->relid);
+	}
+	return next_check_perms == NULL || next_check_perms(range_table, permissions, report);
+}
+#else
+static bool
+check_perms(List *range_table, bool report)
+{
+	if (current_scope != NULL && current_scope->guarded_count > 0)
+	{
+		ListCell   *cell;
+
+		foreach(cell, range_table)
+		{
+			RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
+
+			if (entry->rtekind == RTE_RELATION && entry->requiredPerms != 0)
+				refuse_guarded(entry->relid);
+		}
+	}
+	return next_check_perms == NULL || next_check_perms(range_table, report);
+}
+#endif
+
+/* The gate must not stay closed for as long as a prepared transaction may live. */
+static void
+refuse_prepare(XactEvent event, void *arg)
+{
+	LOCKTAG		tag;
+
+	if (event != XACT_EVENT_PRE_PREPARE || !OidIsValid(gate_oid))
+		return;
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, gate_oid);
+	if (LockHeldByMe(&tag, ShareRowExclusiveLock
+#if PG_VERSION_NUM >= 170000
+					 ,true
+#endif
+					 ))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot prepare a transaction that holds refold's gate"),
+				 errdetail("The transaction has rebuilt, created or dropped a projection; every append waits for its end."),
+				 errhint("Use COMMIT instead of PREPARE TRANSACTION.")));
+}
+
+void
+refold_set_gate(Oid gate)
+{
+	gate_oid = gate;
+}
+
+void
+refold_install_hooks(void)
+{
+	next_check_perms = ExecutorCheckPerms_hook;
+	ExecutorCheckPerms_hook = check_perms;
+	RegisterXactCallback(refuse_prepare, NULL);
+}

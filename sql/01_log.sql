@@ -1,0 +1,68 @@
+-- The log: one immutable row for each event.
+
+CREATE SCHEMA refold;
+COMMENT ON SCHEMA refold IS 'event log, projections and rebuilds';
+
+CREATE TABLE refold.gate ();
+COMMENT ON TABLE refold.gate IS
+  'Only ever locked: appends hold RowExclusiveLock to their end, whoever changes a projection''s state ShareRowExclusiveLock.';
+
+CREATE TABLE refold.event (
+  position bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
+  stream_id text NOT NULL,
+  stream_version bigint NOT NULL,
+  event_type text NOT NULL,
+  data jsonb NOT NULL,
+  metadata jsonb NOT NULL DEFAULT '{}',
+  event_id uuid NOT NULL,
+  recorded_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  horizon xid8 NOT NULL,
+  CONSTRAINT event_stream_version_key UNIQUE (stream_id, stream_version),
+  CONSTRAINT event_id_key UNIQUE (event_id)
+);
+COMMENT ON TABLE refold.event IS 'The log. append_event and append_events write it; nothing changes or deletes a row.';
+COMMENT ON COLUMN refold.event.position IS 'order of the log; gaps are appends that were rolled back';
+COMMENT ON COLUMN refold.event.stream_id IS 'the stream that the event belongs to';
+COMMENT ON COLUMN refold.event.stream_version IS 'order within the stream: 1, 2, ... without gaps';
+COMMENT ON COLUMN refold.event.event_type IS 'what happened, as a name';
+COMMENT ON COLUMN refold.event.data IS 'what happened, in detail';
+COMMENT ON COLUMN refold.event.metadata IS 'about the event: who, why, correlation';
+COMMENT ON COLUMN refold.event.event_id IS 'unique over the log; makes a repeated append harmless';
+COMMENT ON COLUMN refold.event.recorded_at IS 'when the event was appended, by the server''s clock';
+COMMENT ON COLUMN refold.event.horizon IS 'whoever drew an earlier position has a smaller transaction id';
+COMMENT ON SEQUENCE refold.event_position_seq IS 'positions of the log; its lock tells who may still fill a gap';
+
+CREATE FUNCTION refold._admit_insert() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'refold_admit_insert';
+COMMENT ON FUNCTION refold._admit_insert() IS 'takes the gate and refuses rows that do not come through append_event';
+
+CREATE FUNCTION refold._apply_insert() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'refold_apply_insert';
+COMMENT ON FUNCTION refold._apply_insert() IS 'applies the projections to the appended events';
+
+CREATE FUNCTION refold._refuse_change() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'refold_refuse_change';
+COMMENT ON FUNCTION refold._refuse_change() IS 'keeps the log immutable';
+
+CREATE TRIGGER admit BEFORE INSERT ON refold.event
+  FOR EACH STATEMENT EXECUTE FUNCTION refold._admit_insert();
+CREATE TRIGGER apply AFTER INSERT ON refold.event
+  FOR EACH STATEMENT EXECUTE FUNCTION refold._apply_insert();
+CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON refold.event
+  FOR EACH STATEMENT EXECUTE FUNCTION refold._refuse_change();
+ALTER TABLE refold.event ENABLE ALWAYS TRIGGER admit;
+ALTER TABLE refold.event ENABLE ALWAYS TRIGGER apply;
+ALTER TABLE refold.event ENABLE ALWAYS TRIGGER immutable;
+
+CREATE FUNCTION refold.append_event(
+  stream_id text, event_type text, data jsonb, metadata jsonb DEFAULT '{}', expected_version bigint DEFAULT NULL,
+  event_id uuid DEFAULT NULL, OUT stream_version bigint, OUT position bigint
+) LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_append_event';
+COMMENT ON FUNCTION refold.append_event(text, text, jsonb, jsonb, bigint, uuid) IS
+  'Appends one event to a stream and applies the projections to it. expected_version: NULL no check, 0 new stream, -1 existing stream, n at version n. A repeated event_id returns the first append''s result.';
+
+CREATE FUNCTION refold.append_events(
+  stream_id text, events jsonb, expected_version bigint DEFAULT NULL, OUT stream_version bigint, OUT position bigint
+) LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_append_events';
+COMMENT ON FUNCTION refold.append_events(text, jsonb, bigint) IS
+  'Appends all or none of [{"type", "data", "metadata"?, "event_id"?}, ...] to a stream; returns the last event''s version and position.';

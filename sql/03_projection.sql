@@ -1,0 +1,48 @@
+-- The registry of projections.
+
+CREATE TABLE refold.projection (
+  projection_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name text NOT NULL UNIQUE,
+  kind text NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['fold', 'per event', 'per batch'])),
+  handler oid NOT NULL,
+  handler_signature text NOT NULL,
+  handler_fingerprint text NOT NULL,
+  key oid,
+  key_signature text,
+  event_types text[],
+  serial boolean NOT NULL,
+  owner regrole NOT NULL,
+  search_path text NOT NULL,
+  time_zone text NOT NULL,
+  date_style text NOT NULL,
+  interval_style text NOT NULL,
+  generation bigint NOT NULL DEFAULT 1,
+  mode text NOT NULL DEFAULT 'active',
+  created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+  rebuilt_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  rebuilt_events bigint NOT NULL,
+  rebuilt_in interval NOT NULL
+);
+COMMENT ON TABLE refold.projection IS
+  'One row for each projection; changes only under ShareRowExclusiveLock on refold.gate. Read the view refold.projections.';
+COMMENT ON COLUMN refold.projection.generation IS 'counts the cut-overs';
+COMMENT ON COLUMN refold.projection.handler_fingerprint IS 'what the handler''s definition was when the model was last built';
+
+CREATE TABLE refold.projection_table (
+  relation regclass PRIMARY KEY,
+  projection_id integer NOT NULL REFERENCES refold.projection ON DELETE CASCADE,
+  ordinal integer NOT NULL,
+  UNIQUE (projection_id, ordinal)
+);
+COMMENT ON TABLE refold.projection_table IS 'The tables that each projection owns; a table belongs to one projection.';
+
+CREATE FUNCTION refold._invalidate_registry() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'refold_invalidate_registry';
+COMMENT ON FUNCTION refold._invalidate_registry() IS 'tells every backend that the registry has changed';
+
+CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON refold.projection
+  FOR EACH STATEMENT EXECUTE FUNCTION refold._invalidate_registry();
+CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON refold.projection_table
+  FOR EACH STATEMENT EXECUTE FUNCTION refold._invalidate_registry();
+ALTER TABLE refold.projection ENABLE ALWAYS TRIGGER invalidate;
+ALTER TABLE refold.projection_table ENABLE ALWAYS TRIGGER invalidate;

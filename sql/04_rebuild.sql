@@ -1,0 +1,54 @@
+-- Creating, rebuilding, verifying and dropping projections.
+
+CREATE TYPE refold.rebuild_report AS (
+  projection text,
+  generation bigint,
+  events_replayed bigint,
+  events_under_gate bigint,
+  rows_inserted bigint,
+  rows_updated bigint,
+  rows_deleted bigint,
+  gate_attempts integer,
+  gate_held interval,
+  duration interval
+);
+COMMENT ON TYPE refold.rebuild_report IS 'what a rebuild did; gate_held is how long appends have waited when it returns';
+
+CREATE FUNCTION refold.create_projection(
+  name text, handler regprocedure, tables regclass[] DEFAULT NULL, event_types text[] DEFAULT NULL,
+  key regprocedure DEFAULT NULL, serial boolean DEFAULT false
+) RETURNS refold.rebuild_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_create_projection';
+COMMENT ON FUNCTION refold.create_projection(text, regprocedure, regclass[], text[], regprocedure, boolean) IS
+  'Creates a projection and builds its model from the log. The handler is f(refold.event) or f(refold.event[]) RETURNS void, or the fold f(T, refold.event) RETURNS T over the table T.';
+
+CREATE FUNCTION refold.rebuild_projection(name text, handler regprocedure DEFAULT NULL)
+RETURNS refold.rebuild_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_rebuild_projection';
+COMMENT ON FUNCTION refold.rebuild_projection(text, regprocedure) IS
+  'Builds a projection''s model anew from the log, with a new handler if one is given, while appends go on; the model changes when the caller''s transaction commits.';
+
+CREATE FUNCTION refold.verify_projection(
+  name text, OUT relation regclass, OUT key jsonb, OUT live jsonb, OUT rebuilt jsonb
+) RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_verify_projection';
+COMMENT ON FUNCTION refold.verify_projection(text) IS
+  'The rows in which the live model and a fresh fold of the log differ, both as one snapshot sees them; none: the model holds. Blocks nobody.';
+
+CREATE FUNCTION refold.drop_projection(name text)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_drop_projection';
+COMMENT ON FUNCTION refold.drop_projection(text) IS 'Drops a projection; its tables and their rows stay.';
+
+CREATE FUNCTION refold.lock_gate()
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_lock_gate';
+COMMENT ON FUNCTION refold.lock_gate() IS
+  'Makes appends wait until this transaction ends, so that it can alter a projection''s tables and rebuild it.';
+
+CREATE FUNCTION refold._fold_step(anyelement, refold.event) RETURNS anyelement
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'refold_fold_step';
+COMMENT ON FUNCTION refold._fold_step(anyelement, refold.event) IS 'calls the fold that is being replayed';
+
+CREATE FUNCTION refold._event_step(refold.event) RETURNS void
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'refold_event_step';
+COMMENT ON FUNCTION refold._event_step(refold.event) IS 'calls the per-event handler that is being replayed';
+
+CREATE FUNCTION refold._fail_key(text) RETURNS boolean
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'refold_fail_key';
+COMMENT ON FUNCTION refold._fail_key(text) IS 'raises the error of a fold that returned the row of another key';

@@ -1,0 +1,65 @@
+-- What a rebuild is doing, and the projections as a user sees them.
+
+CREATE VIEW refold.rebuild_progress AS
+SELECT p.name AS projection,
+       i.pid,
+       CASE i.param10 WHEN 1 THEN 'verify' ELSE 'rebuild' END AS command,
+       CASE i.param1 WHEN 1 THEN 'preparing' WHEN 2 THEN 'replaying' WHEN 3 THEN 'indexing' WHEN 4 THEN 'catching up'
+         WHEN 5 THEN 'waiting for appends' WHEN 6 THEN 'merging'
+         WHEN 8 THEN 'comparing' END AS phase,
+       i.param8 AS events_done,
+       i.param7 AS events_total,
+       round(r.rate) AS events_per_second,
+       CASE WHEN r.rate > 0
+            THEN make_interval(secs => (greatest(i.param7 - i.param8, 0) / r.rate)::double precision)
+       END AS estimated_left,
+       pg_blocking_pids(i.pid) AS waits_for,
+       i.param9 AS gate_attempts,
+       s.started_at
+  FROM pg_stat_get_progress_info('COPY')
+         AS i (pid, datid, relid, param1, param2, param3, param4, param5, param6, param7, param8, param9, param10)
+  JOIN pg_database AS d ON d.oid = i.datid AND d.datname = current_database()
+  LEFT JOIN refold.projection AS p ON p.projection_id = i.param2
+ CROSS JOIN LATERAL (SELECT timestamptz '2000-01-01 00:00:00+00' + make_interval(secs => i.param3 / 1e6)) AS s (started_at)
+ CROSS JOIN LATERAL (
+   SELECT i.param8 / nullif(extract(epoch FROM clock_timestamp() - s.started_at), 0)
+ ) AS r (rate)
+ WHERE i.relid = 'refold.gate'::regclass;
+COMMENT ON VIEW refold.rebuild_progress IS
+  'One row for each rebuild, creation or verification that runs now; a projection being created has no name yet. The rows of others'' sessions need pg_monitor.';
+COMMENT ON COLUMN refold.rebuild_progress.waits_for IS 'process ids of the sessions that the rebuild waits for';
+
+CREATE VIEW refold.projections AS
+SELECT p.name,
+       p.kind,
+       CASE WHEN b.pid IS NOT NULL THEN 'rebuilding'
+            WHEN h.signature IS NULL THEN 'broken'
+            WHEN h.fingerprint <> p.handler_fingerprint THEN 'stale'
+            ELSE p.mode END AS state,
+       p.generation,
+       coalesce(h.signature, p.handler_signature) AS handler,
+       (SELECT array_agg(t.relation ORDER BY t.ordinal) FROM refold.projection_table AS t
+         WHERE t.projection_id = p.projection_id) AS tables,
+       p.event_types,
+       coalesce(p.key::regprocedure::text, p.key_signature) AS key,
+       p.serial,
+       p.owner,
+       0::bigint AS lag,
+       p.created_at,
+       p.rebuilt_at,
+       p.rebuilt_events,
+       p.rebuilt_in,
+       b.pid AS rebuilding_pid
+  FROM refold.projection AS p
+  LEFT JOIN LATERAL (
+    SELECT f.oid::regprocedure::text AS signature, md5(pg_get_functiondef(f.oid)) AS fingerprint
+      FROM pg_proc AS f WHERE f.oid = p.handler AND f.prokind = 'f'
+  ) AS h ON true
+  LEFT JOIN LATERAL (
+    SELECT r.pid FROM refold.rebuild_progress AS r WHERE r.projection = p.name AND r.command = 'rebuild' LIMIT 1
+  ) AS b ON true;
+COMMENT ON VIEW refold.projections IS
+  'The projections. state: active, rebuilding, stale (the handler was replaced since the model was built) or broken (the handler is gone).';
+COMMENT ON COLUMN refold.projections.lag IS
+  'events in the log that the model does not show yet; 0 while appends apply the projection themselves';
+COMMENT ON COLUMN refold.projections.rebuilt_events IS 'events that the last rebuild replayed';

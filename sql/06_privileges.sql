@@ -1,0 +1,11 @@
+-- Nobody but the owner may do anything until it is granted; the two views show nothing of what users wrote.
+
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA refold FROM PUBLIC;
+GRANT USAGE ON SCHEMA refold TO pg_monitor;
+GRANT SELECT ON refold.projections, refold.rebuild_progress TO pg_monitor;
+
+SELECT pg_catalog.pg_extension_config_dump('refold.event', '');
+SELECT pg_catalog.pg_extension_config_dump('refold.event_position_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('refold.projection', '');
+SELECT pg_catalog.pg_extension_config_dump('refold.projection_projection_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('refold.projection_table', '');

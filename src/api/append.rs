@@ -1,0 +1,63 @@
+//! `append_event` and `append_events`.
+
+use crate::error::{Error, Result};
+use crate::log::append::{Appended, NewEvent, append};
+use crate::log::batch;
+use crate::names::{EventType, ExpectedVersion, MAX_PAYLOAD, StreamId};
+use crate::pg::call::{Call, sql_function, value};
+use crate::pg::{event_tuple, jsonb};
+use crate::projection::admission::{Admission, refuse_in_handler};
+use pgrx::pg_sys::Datum;
+use uuid::Uuid;
+
+sql_function!(refold_append_event, pg_finfo_refold_append_event, append_event);
+sql_function!(refold_append_events, pg_finfo_refold_append_events, append_events);
+
+fn append_event(call: &Call) -> Result<Option<Datum>> {
+    refuse_in_handler("append events")?;
+    let stream = StreamId::new(call.get(0))?;
+    let event = NewEvent {
+        event_type: EventType::new(call.get(1))?,
+        data: payload("data", call.datum(2))?,
+        metadata: payload("metadata", call.datum(3))?,
+        event_id: call.get::<pgrx::Uuid>(5).map(|id| Uuid::from_bytes(*id.as_bytes())),
+    };
+    let expected = ExpectedVersion::new(call.get(4))?;
+    answer(call, append(&stream, vec![event], expected, &mut Admission::default())?)
+}
+
+fn append_events(call: &Call) -> Result<Option<Datum>> {
+    refuse_in_handler("append events")?;
+    let stream = StreamId::new(call.get(0))?;
+    let text = jsonb::to_text(call.datum(1).ok_or_else(|| Error::null_argument("events"))?);
+    let expected = ExpectedVersion::new(call.get(2))?;
+    let no_metadata = jsonb::from_text("{}");
+    let events = batch::parse(&text)?
+        .into_iter()
+        .map(|element| {
+            Ok(NewEvent {
+                event_type: EventType::new(Some(element.event_type))?,
+                data: payload("data", Some(jsonb::from_text(element.data.get())))?,
+                metadata: match element.metadata {
+                    Some(metadata) => payload("metadata", Some(jsonb::from_text(metadata.get())))?,
+                    None => no_metadata,
+                },
+                event_id: element.event_id,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    answer(call, append(&stream, events, expected, &mut Admission::default())?)
+}
+
+fn payload(name: &str, value: Option<Datum>) -> Result<Datum> {
+    let value = value.ok_or_else(|| Error::null_argument(name))?;
+    let size = event_tuple::raw_size(value);
+    if size > MAX_PAYLOAD {
+        return Err(Error::over_limit(name, "bytes", size, MAX_PAYLOAD));
+    }
+    Ok(value)
+}
+
+fn answer(call: &Call, appended: Appended) -> Result<Option<Datum>> {
+    call.row(&[value(appended.stream_version), value(appended.position)])
+}

@@ -1,0 +1,6 @@
+//! What SQL calls: take the arguments, call the layer below, return the result.
+
+mod append;
+mod projection;
+mod read;
+mod triggers;

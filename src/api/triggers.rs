@@ -1,0 +1,38 @@
+//! The triggers on refold's own tables.
+
+use crate::error::{Error, Result};
+use crate::pg::call::{Call, sql_function};
+use crate::pg::trigger::{DONE, require_trigger};
+use crate::pg::{catalog, invalidation};
+use crate::projection::admission;
+use pgrx::pg_sys::Datum;
+
+sql_function!(refold_admit_insert, pg_finfo_refold_admit_insert, admit_insert);
+sql_function!(refold_apply_insert, pg_finfo_refold_apply_insert, apply_insert);
+sql_function!(refold_refuse_change, pg_finfo_refold_refuse_change, refuse_change);
+sql_function!(refold_invalidate_registry, pg_finfo_refold_invalidate_registry, invalidate_registry);
+
+fn admit_insert(call: &Call) -> Result<Option<Datum>> {
+    require_trigger(call)?;
+    admission::admit_insert()?;
+    Ok(DONE)
+}
+
+fn apply_insert(call: &Call) -> Result<Option<Datum>> {
+    require_trigger(call)?;
+    admission::apply_insert()?;
+    Ok(DONE)
+}
+
+fn refuse_change(call: &Call) -> Result<Option<Datum>> {
+    require_trigger(call)?;
+    Err(Error::wrong_state("refold.event is append-only")
+        .detail("Events are never updated, deleted or truncated.")
+        .hint("Append an event that corrects the earlier one."))
+}
+
+fn invalidate_registry(call: &Call) -> Result<Option<Datum>> {
+    require_trigger(call)?;
+    invalidation::send(catalog::get()?.gate);
+    Ok(DONE)
+}

@@ -1,0 +1,100 @@
+//! The OIDs of refold's own objects, looked up once and again after each invalidation of the gate.
+
+use super::{invalidation, locks, shim};
+use crate::error::{Error, Result};
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::ffi::CStr;
+
+/// refold's objects in this database.
+#[derive(Clone, Copy)]
+pub struct Catalog {
+    /// The relation that is only ever locked.
+    pub gate: pg_sys::Oid,
+    /// `refold.event`.
+    pub event: pg_sys::Oid,
+    /// The row type of `refold.event`.
+    pub event_type: pg_sys::Oid,
+    /// The type `refold.event[]`.
+    pub event_array: pg_sys::Oid,
+    /// The sequence of positions.
+    pub positions: pg_sys::Oid,
+    /// Who owns the log: internal statements run as this role.
+    pub owner: pg_sys::Oid,
+}
+
+thread_local! {
+    static CATALOG: Cell<Option<(u64, Catalog)>> = const { Cell::new(None) };
+}
+
+fn relation(namespace: pg_sys::Oid, name: &CStr) -> Result<pg_sys::Oid> {
+    // SAFETY: a syscache look-up inside a transaction.
+    let oid = unsafe { pg_sys::get_relname_relid(name.as_ptr(), namespace) };
+    if oid == pg_sys::InvalidOid {
+        return Err(Error::damaged(format!("relation refold.{} does not exist", name.to_string_lossy())));
+    }
+    Ok(oid)
+}
+
+fn owner_of(relation: pg_sys::Oid) -> Result<pg_sys::Oid> {
+    // SAFETY: the tuple is pinned while it is read, and released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, relation.into());
+        if tuple.is_null() {
+            return Err(Error::damaged("relation refold.event does not exist"));
+        }
+        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        Ok(owner)
+    }
+}
+
+fn look_up() -> Result<Catalog> {
+    // SAFETY: a syscache look-up inside a transaction.
+    let namespace = unsafe { pg_sys::get_namespace_oid(c"refold".as_ptr(), true) };
+    let event = relation(namespace, c"event")?;
+    // SAFETY: syscache look-ups inside a transaction.
+    let (event_type, event_array) = unsafe {
+        let row_type = pg_sys::get_rel_type_id(event);
+        (row_type, pg_sys::get_array_type(row_type))
+    };
+    Ok(Catalog {
+        gate: relation(namespace, c"gate")?,
+        event,
+        event_type,
+        event_array,
+        positions: relation(namespace, c"event_position_seq")?,
+        owner: owner_of(event)?,
+    })
+}
+
+/// refold's objects as of now.
+pub fn get() -> Result<Catalog> {
+    loop {
+        let before = invalidation::count();
+        if let Some((count, catalog)) = CATALOG.get()
+            && count == before
+        {
+            return Ok(catalog);
+        }
+        let catalog = look_up()?;
+        if invalidation::count() == before {
+            // SAFETY: sets a variable of the shim.
+            unsafe { shim::refold_set_gate(catalog.gate) };
+            CATALOG.set(Some((before, catalog)));
+            return Ok(catalog);
+        }
+    }
+}
+
+/// I1: takes RowExclusiveLock on the gate, and returns refold's objects as they are while it is held.
+pub fn get_under_gate() -> Result<Catalog> {
+    loop {
+        let catalog = get()?;
+        locks::lock_relation(catalog.gate, locks::Mode::RowExclusive);
+        // Locking has accepted invalidations: if the gate was replaced meanwhile, this finds the new one.
+        if get()?.gate == catalog.gate {
+            return Ok(catalog);
+        }
+    }
+}

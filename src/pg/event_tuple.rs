@@ -1,0 +1,129 @@
+//! Values of the row type `refold.event`, made without SQL.
+
+use super::catalog::Catalog;
+use super::shim;
+use pgrx::{IntoDatum, pg_sys};
+use std::cell::Cell;
+use uuid::Uuid;
+
+/// Number of columns of `refold.event`.
+const COLUMNS: usize = 9;
+
+/// One event, in the order of the columns of `refold.event`. What is not known yet is `None`.
+#[derive(Clone)]
+pub struct Event {
+    pub position: Option<i64>,
+    pub stream_id: pg_sys::Datum,
+    pub stream_version: i64,
+    pub event_type: pg_sys::Datum,
+    pub data: pg_sys::Datum,
+    pub metadata: pg_sys::Datum,
+    pub event_id: Uuid,
+    pub recorded_at: pg_sys::Datum,
+    pub horizon: Option<u64>,
+}
+
+impl Event {
+    /// The columns as parameters of an INSERT.
+    pub fn columns(&self) -> [Option<pg_sys::Datum>; COLUMNS] {
+        [
+            self.position.map(pg_sys::Datum::from),
+            Some(self.stream_id),
+            Some(pg_sys::Datum::from(self.stream_version)),
+            Some(self.event_type),
+            Some(self.data),
+            Some(self.metadata),
+            uuid_datum(self.event_id),
+            Some(self.recorded_at),
+            self.horizon.map(pg_sys::Datum::from),
+        ]
+    }
+}
+
+/// The types of [`Event::columns`].
+pub const COLUMN_TYPES: [pg_sys::Oid; COLUMNS] = [
+    pg_sys::INT8OID,
+    pg_sys::TEXTOID,
+    pg_sys::INT8OID,
+    pg_sys::TEXTOID,
+    pg_sys::JSONBOID,
+    pg_sys::JSONBOID,
+    pg_sys::UUIDOID,
+    pg_sys::TIMESTAMPTZOID,
+    pg_sys::XID8OID,
+];
+
+/// A uuid as a datum.
+pub fn uuid_datum(id: Uuid) -> Option<pg_sys::Datum> {
+    pgrx::Uuid::from_bytes(id.into_bytes()).into_datum()
+}
+
+thread_local! {
+    static DESCRIPTOR: Cell<Option<(pg_sys::Oid, pg_sys::TupleDesc)>> = const { Cell::new(None) };
+}
+
+/// The descriptor of `refold.event`, copied once into memory that lasts as long as the backend.
+pub fn descriptor(catalog: &Catalog) -> pg_sys::TupleDesc {
+    if let Some((oid, descriptor)) = DESCRIPTOR.get()
+        && oid == catalog.event_type
+    {
+        return descriptor;
+    }
+    // SAFETY: the copy is made in TopMemoryContext and never freed; the table's definition is fixed by the extension.
+    let descriptor = unsafe {
+        let caller = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+        let copy = pg_sys::lookup_rowtype_tupdesc_copy(catalog.event_type, -1);
+        pg_sys::MemoryContextSwitchTo(caller);
+        copy
+    };
+    DESCRIPTOR.set(Some((catalog.event_type, descriptor)));
+    descriptor
+}
+
+/// The event as a value of type `refold.event`, in the current memory.
+pub fn form(catalog: &Catalog, event: &Event) -> pg_sys::Datum {
+    let columns = event.columns();
+    let mut values = columns.map(|column| column.unwrap_or(pg_sys::Datum::from(0)));
+    let mut nulls = columns.map(|column| column.is_none());
+    let descriptor = descriptor(catalog);
+    // SAFETY: as many values and nulls as the descriptor has columns, of its types.
+    unsafe {
+        let tuple = pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+        let datum = pg_sys::heap_copy_tuple_as_datum(tuple, descriptor);
+        pg_sys::heap_freetuple(tuple);
+        datum
+    }
+}
+
+/// A one-dimensional `refold.event[]`.
+pub fn array(catalog: &Catalog, events: &[pg_sys::Datum]) -> pg_sys::Datum {
+    let mut elements = events.to_vec();
+    // SAFETY: the elements are composite values: of variable length, by reference, aligned as double.
+    let array = unsafe {
+        pg_sys::construct_array(
+            elements.as_mut_ptr(),
+            elements.len() as i32,
+            catalog.event_type,
+            -1,
+            false,
+            pg_sys::TYPALIGN_DOUBLE as std::ffi::c_char,
+        )
+    };
+    pg_sys::Datum::from(array)
+}
+
+/// Bytes of a variable-length value before compression.
+pub fn raw_size(value: pg_sys::Datum) -> usize {
+    // SAFETY: the caller's value is a varlena.
+    unsafe { pg_sys::toast_raw_datum_size(value) }
+}
+
+/// Whether two values of a type have the same image.
+pub fn same_image(value_type: pg_sys::Oid, left: pg_sys::Datum, right: pg_sys::Datum) -> bool {
+    let (mut length, mut by_value) = (0, false);
+    // SAFETY: both are values of that type.
+    unsafe {
+        pg_sys::get_typlenbyval(value_type, &raw mut length, &raw mut by_value);
+        shim::datumIsEqual(left, right, by_value, length.into())
+    }
+}

@@ -1,0 +1,122 @@
+//! Running code as another role, with settings of its own.
+
+use crate::error::{Error, Result};
+use pgrx::pg_sys;
+use std::ffi::{CStr, CString};
+
+/// The settings that decide what a handler's text means, captured when its projection is created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub search_path: String,
+    pub time_zone: String,
+    pub date_style: String,
+    pub interval_style: String,
+}
+
+impl Settings {
+    fn entries(&self) -> [(&'static CStr, &str); 4] {
+        [
+            (c"search_path", &self.search_path),
+            (c"timezone", &self.time_zone),
+            (c"datestyle", &self.date_style),
+            (c"intervalstyle", &self.interval_style),
+        ]
+    }
+}
+
+/// A role's name, quoted.
+pub fn name_of(role: pg_sys::Oid) -> String {
+    // SAFETY: catalog look-ups that return palloc'd C strings; an unknown role is an error, guarded.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(role, false);
+        CStr::from_ptr(pg_sys::quote_identifier(name)).to_string_lossy().into_owned()
+    }
+}
+
+/// Whether the current role is `role` or a member that has its rights; a superuser always.
+pub fn has_rights_of(role: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups inside a transaction.
+    unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), role) }
+}
+
+/// Runs `body` as `role`. On an error the abort of the (sub)transaction restores the caller's role.
+fn run_as<R>(role: pg_sys::Oid, restriction: u32, body: impl FnOnce() -> Result<R>) -> Result<R> {
+    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: sets what is put back below; an abort puts it back as well.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
+        pg_sys::SetUserIdAndSecContext(role, context | restriction as i32);
+    }
+    let result = body()?;
+    // SAFETY: the values read above.
+    unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
+    Ok(result)
+}
+
+/// Runs refold's own statements as the owner of its tables: no user code, each name and operator qualified.
+pub fn as_refold<R>(owner: pg_sys::Oid, body: impl FnOnce() -> Result<R>) -> Result<R> {
+    run_as(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE, body)
+}
+
+/// As [`as_refold`], for statements that run once and need not qualify pg_catalog's names.
+pub fn as_refold_pinned<R>(owner: pg_sys::Oid, body: impl FnOnce() -> Result<R>) -> Result<R> {
+    as_refold(owner, || with_settings(&[(c"search_path", "pg_catalog, pg_temp")], body))
+}
+
+/// As [`as_refold`], without notices to the client.
+pub fn as_refold_quiet<R>(owner: pg_sys::Oid, body: impl FnOnce() -> Result<R>) -> Result<R> {
+    as_refold(owner, || with_settings(&[(c"client_min_messages", "warning")], body))
+}
+
+/// Runs user code as a projection's owner, under its settings, as PostgreSQL runs maintenance: no SET ROLE, no
+/// temporary tables, no deferred triggers, so that nothing of it runs later with the caller's rights.
+pub fn as_owner<R>(owner: pg_sys::Oid, settings: &Settings, body: impl FnOnce() -> Result<R>) -> Result<R> {
+    let restriction = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+    run_as(owner, restriction, || with_settings(&settings.entries(), body))
+}
+
+fn with_settings<R>(settings: &[(&CStr, &str)], body: impl FnOnce() -> Result<R>) -> Result<R> {
+    // SAFETY: closed below; an abort closes every level.
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    for &(name, value) in settings {
+        if value_of(name) != value {
+            set(name, value, pg_sys::GucAction::GUC_ACTION_SAVE)?;
+        }
+    }
+    let result = body()?;
+    // SAFETY: the level opened above, nothing is left open inside.
+    unsafe { pg_sys::AtEOXact_GUC(false, level) };
+    Ok(result)
+}
+
+/// A setting's value as text, or nothing if there is no such setting.
+pub fn value_of(name: &CStr) -> String {
+    // SAFETY: the string is the setting's own or a static buffer; copied at once.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        if value.is_null() { String::new() } else { CStr::from_ptr(value).to_string_lossy().into_owned() }
+    }
+}
+
+/// Sets a setting to the end of the transaction, as SET LOCAL does.
+pub fn set_local(name: &CStr, value: &str) -> Result<()> {
+    set(name, value, pg_sys::GucAction::GUC_ACTION_LOCAL)
+}
+
+fn set(name: &CStr, value: &str, action: pg_sys::GucAction::Type) -> Result<()> {
+    let value = CString::new(value).map_err(|_| Error::bad_value("a setting holds a zero byte"))?;
+    // SAFETY: well-formed strings; errors are guarded.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            action,
+            true,
+            0,
+            false,
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! Locks: on relations, and on refold's own keys.
+//!
+//! Whether a lock is held is asked of the lock manager each time: ROLLBACK TO SAVEPOINT gives back what was taken
+//! since, so a flag would lie.
+
+use super::call::value;
+use super::{shim, spi};
+use crate::error::Result;
+use pgrx::pg_sys;
+
+/// Lock modes in PostgreSQL's words.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    AccessShare = pg_sys::AccessShareLock as isize,
+    RowExclusive = pg_sys::RowExclusiveLock as isize,
+    ShareRowExclusive = pg_sys::ShareRowExclusiveLock as isize,
+    Exclusive = pg_sys::ExclusiveLock as isize,
+}
+
+/// What a key lock is about; the number is the last field of the lock's tag, where pg_advisory_lock has 1 or 2.
+#[derive(Clone, Copy)]
+pub enum Domain {
+    /// One stream's appends.
+    Stream = 11,
+    /// One key of one fold.
+    FoldKey = 12,
+    /// A serial projection's appends.
+    Serial = 13,
+    /// A rebuild, a creation or a removal of one projection.
+    Rebuild = 14,
+}
+
+/// Waits for a lock on a relation, to the end of the transaction.
+pub fn lock_relation(relation: pg_sys::Oid, mode: Mode) {
+    // SAFETY: inside a transaction; locking an OID needs no relation behind it. Invalidations are accepted after.
+    unsafe { pg_sys::LockRelationOid(relation, mode as i32) }
+}
+
+/// Takes a lock on a relation if it can be had at once.
+pub fn try_lock_relation(relation: pg_sys::Oid, mode: Mode) -> bool {
+    // SAFETY: as lock_relation.
+    unsafe { pg_sys::ConditionalLockRelationOid(relation, mode as i32) }
+}
+
+/// Gives one hold of a relation's lock back before the transaction ends.
+pub fn unlock_relation(relation: pg_sys::Oid, mode: Mode) {
+    // SAFETY: the caller holds the lock in this mode.
+    unsafe { pg_sys::UnlockRelationOid(relation, mode as i32) }
+}
+
+/// Waits for a lock on a relation, `timeout_ms` at most; false on timeout, and nothing has changed.
+pub fn lock_relation_within(relation: pg_sys::Oid, mode: Mode, timeout_ms: i32) -> Result<bool> {
+    let mut granted = false;
+    // SAFETY: inside a transaction; the shim restores memory context and resource owner, and raises nothing.
+    spi::raised(unsafe {
+        shim::refold_lock_with_timeout(relation, mode as i32, timeout_ms, &raw mut granted)
+    })?;
+    Ok(granted)
+}
+
+/// Whether this backend holds exactly this mode on the relation.
+pub fn holds(relation: pg_sys::Oid, mode: Mode) -> bool {
+    holds_mode(relation, mode as i32)
+}
+
+/// Whether this backend holds a mode stronger than RowExclusive on the relation.
+pub fn holds_strong(relation: pg_sys::Oid) -> bool {
+    let strong = pg_sys::ShareUpdateExclusiveLock as i32..=pg_sys::AccessExclusiveLock as i32;
+    strong.into_iter().any(|mode| holds_mode(relation, mode))
+}
+
+fn holds_mode(relation: pg_sys::Oid, mode: i32) -> bool {
+    let tag = relation_tag(relation);
+    // SAFETY: looks into the backend's own lock table.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        return pg_sys::LockHeldByMe(&raw const tag, mode);
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        return pg_sys::LockHeldByMe(&raw const tag, mode, false);
+    }
+}
+
+/// Waits until every transaction that now holds a lock on one of the relations that conflicts with `mode` has ended.
+/// Nothing is requested, so nobody queues behind. Reports whom it waits for as progress.
+pub fn wait_for_holders(relations: &[pg_sys::Oid], mode: Mode) {
+    // SAFETY: the tags are palloc'd for a list that the call only reads; errors (cancel, lock_timeout) are guarded.
+    unsafe {
+        let mut tags: *mut pg_sys::List = std::ptr::null_mut();
+        for &relation in relations {
+            let tag = pg_sys::palloc(size_of::<pg_sys::LOCKTAG>()).cast::<pg_sys::LOCKTAG>();
+            tag.write(relation_tag(relation));
+            tags = pg_sys::lappend(tags, tag.cast());
+        }
+        pg_sys::WaitForLockersMultiple(tags, mode as i32, true);
+        pg_sys::list_free_deep(tags);
+    }
+}
+
+/// How many other transactions hold a lock on the relation that conflicts with `mode`.
+pub fn count_holders(relation: pg_sys::Oid, mode: Mode) -> i32 {
+    let tag = relation_tag(relation);
+    let mut count = 0;
+    // SAFETY: the result is palloc'd and only counted.
+    unsafe {
+        let conflicts = pg_sys::GetLockConflicts(&raw const tag, mode as i32, &raw mut count);
+        pg_sys::pfree(conflicts.cast());
+    }
+    count
+}
+
+/// Waits for the exclusive lock on a key, to the end of the transaction.
+pub fn lock_key(domain: Domain, key: u64) {
+    acquire_key(domain, key, false);
+}
+
+/// Takes the exclusive lock on a key if it can be had at once.
+pub fn try_lock_key(domain: Domain, key: u64) -> bool {
+    acquire_key(domain, key, true)
+}
+
+/// The process that holds the lock on a key.
+pub fn key_holder(domain: Domain, key: u64) -> Result<Option<i32>> {
+    const SQL: &str = "SELECT l.pid FROM pg_catalog.pg_locks AS l \
+        WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted \
+          AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d \
+            WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) \
+          AND l.classid OPERATOR(pg_catalog.=) $1 AND l.objid OPERATOR(pg_catalog.=) $2 \
+          AND l.objsubid OPERATOR(pg_catalog.=) $3";
+    let args = [
+        value(pg_sys::Oid::from((key >> 32) as u32)),
+        value(pg_sys::Oid::from(key as u32)),
+        value(domain as i16),
+    ];
+    let types = [pg_sys::OIDOID, pg_sys::OIDOID, pg_sys::INT2OID];
+    spi::query_once(SQL, &types, &args, spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0)))
+}
+
+/// The processes that hold a lock on the relation that conflicts with appends' RowExclusive being kept out.
+pub fn relation_holders(relation: pg_sys::Oid) -> Result<Vec<i32>> {
+    const SQL: &str = "SELECT coalesce(pg_catalog.array_agg(DISTINCT l.pid), '{}') FROM pg_catalog.pg_locks AS l \
+        WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.granted \
+          AND l.relation OPERATOR(pg_catalog.=) $1 AND l.mode OPERATOR(pg_catalog.<>) 'AccessShareLock' \
+          AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()";
+    let args = [value(relation)];
+    spi::query_once(SQL, &[pg_sys::OIDOID], &args, spi::Snapshot::Latest, |rows| {
+        Ok(rows.get(0, 0).unwrap_or_default())
+    })
+}
+
+fn acquire_key(domain: Domain, key: u64, at_once: bool) -> bool {
+    let tag = pg_sys::LOCKTAG {
+        // SAFETY: a plain variable of the backend.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field2: (key >> 32) as u32,
+        locktag_field3: key as u32,
+        locktag_field4: domain as u16,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    };
+    // SAFETY: a transaction-level lock with a well-formed tag; errors (deadlock, cancel, no shared memory) are guarded.
+    let result = unsafe { pg_sys::LockAcquire(&raw const tag, pg_sys::ExclusiveLock as i32, false, at_once) };
+    result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
+
+/// A hash of bytes that is the same in every backend.
+pub fn hash(bytes: &[u8], seed: u64) -> u64 {
+    // SAFETY: reads the bytes.
+    unsafe { shim::hash_bytes_extended(bytes.as_ptr(), bytes.len() as i32, seed) }
+}
+
+fn relation_tag(relation: pg_sys::Oid) -> pg_sys::LOCKTAG {
+    pg_sys::LOCKTAG {
+        // SAFETY: a plain variable of the backend.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field2: relation.to_u32(),
+        locktag_field3: 0,
+        locktag_field4: 0,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_RELATION as u8,
+        locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+    }
+}

@@ -1,0 +1,27 @@
+//! The boundary to PostgreSQL: the only place with `unsafe`.
+//!
+//! Rules that every function here relies on and keeps:
+//! - A backend is one thread; statics are thread-local.
+//! - An error of PostgreSQL unwinds as a Rust panic through pgrx's guards, one of user code travels as
+//!   [`crate::error::ForeignError`]. Both end the (sub)transaction, so what a (sub)transaction's abort undoes (locks,
+//!   snapshots, settings, identity, SPI) is undone by it, never by a destructor.
+//! - Therefore no caller may swallow an `Err`.
+
+pub mod call;
+pub mod catalog;
+pub mod event_tuple;
+pub mod identity;
+pub mod interval;
+pub mod invalidation;
+pub mod jsonb;
+pub mod latch;
+pub mod locks;
+pub mod memory;
+pub mod process;
+pub mod progress;
+pub mod sequence;
+pub mod shim;
+pub mod snapshot;
+pub mod spi;
+pub mod trigger;
+pub mod types;

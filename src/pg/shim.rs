@@ -1,0 +1,113 @@
+//! What `shim.c` offers, and the scope in which user code runs.
+
+use pgrx::pg_sys;
+use std::ffi::{CStr, c_char, c_int};
+use std::ptr;
+
+/// What is known about user code while it runs; laid out as in `shim.c`.
+#[repr(C)]
+pub struct Scope {
+    projection: *const c_char,
+    event_desc: pg_sys::TupleDesc,
+    event: pg_sys::HeapTupleHeader,
+    handler: pg_sys::Oid,
+    guarded: *const pg_sys::Oid,
+    guarded_count: c_int,
+    events_done: i64,
+}
+
+impl Scope {
+    /// A scope whose errors name the projection. The name and the descriptor must outlive it: the lifetime that
+    /// [`Scope::enter`] hands out is theirs.
+    pub fn new(projection: &CStr, event_desc: pg_sys::TupleDesc) -> Self {
+        Self {
+            projection: projection.as_ptr(),
+            event_desc,
+            event: ptr::null_mut(),
+            handler: pg_sys::InvalidOid,
+            guarded: ptr::null(),
+            guarded_count: 0,
+            events_done: 0,
+        }
+    }
+
+    /// Names the event, a `refold.event` that stays in place while the scope is in use.
+    pub fn set_event(&mut self, event: Option<pg_sys::Datum>) {
+        self.event = event.map_or(ptr::null_mut(), |datum| datum.cast_mut_ptr());
+    }
+
+    /// The projection's name.
+    pub fn projection(&self) -> &str {
+        // SAFETY: a C string that outlives the scope's use.
+        unsafe { CStr::from_ptr(self.projection) }.to_str().unwrap_or_default()
+    }
+
+    /// The function that the step functions call.
+    pub fn set_handler(&mut self, handler: pg_sys::Oid) {
+        self.handler = handler;
+    }
+
+    /// Tables that user code must not touch; the slice must outlive the scope's use.
+    pub fn guard(&mut self, tables: &[pg_sys::Oid]) {
+        self.guarded = tables.as_ptr();
+        self.guarded_count = tables.len() as c_int;
+    }
+
+    /// How many events the step functions have handled.
+    pub fn events_done(&self) -> i64 {
+        self.events_done
+    }
+
+    /// Where counting starts.
+    pub fn set_events_done(&mut self, done: i64) {
+        self.events_done = done;
+    }
+}
+
+// SAFETY: these match the definitions in shim.c. Those that return an `ErrorData` raise nothing; the others are
+// called where nothing is to be dropped, or through a guard.
+unsafe extern "C-unwind" {
+    pub(super) fn refold_prepare(
+        sql: *const c_char,
+        nargs: c_int,
+        types: *mut pg_sys::Oid,
+        plan: *mut pg_sys::SPIPlanPtr,
+    ) -> *mut pg_sys::ErrorData;
+    pub(super) fn refold_execute(
+        plan: pg_sys::SPIPlanPtr,
+        values: *mut pg_sys::Datum,
+        nulls: *const c_char,
+        snapshot: pg_sys::Snapshot,
+        scope: *mut Scope,
+    ) -> *mut pg_sys::ErrorData;
+    pub(super) fn refold_command(sql: *const c_char, scope: *mut Scope) -> *mut pg_sys::ErrorData;
+    pub(super) fn refold_lock_with_timeout(
+        relation: pg_sys::Oid,
+        mode: pg_sys::LOCKMODE,
+        timeout_ms: c_int,
+        granted: *mut bool,
+    ) -> *mut pg_sys::ErrorData;
+    pub(super) fn refold_step(fcinfo: pg_sys::FunctionCallInfo, event_argument: c_int) -> pg_sys::Datum;
+    pub(super) fn refold_set_gate(gate: pg_sys::Oid);
+    pub(super) fn refold_install_hooks();
+    // PostgreSQL's own, missing from pgrx's bindings.
+    pub(super) fn ReThrowError(edata: *mut pg_sys::ErrorData) -> !;
+    pub(super) fn hash_bytes_extended(bytes: *const u8, length: c_int, seed: u64) -> u64;
+    pub(super) fn datumIsEqual(
+        left: pg_sys::Datum,
+        right: pg_sys::Datum,
+        by_value: bool,
+        length: c_int,
+    ) -> bool;
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" {
+    pub(super) fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
+}
+
+/// Installs the hooks; called once, when the library is loaded.
+pub fn install_hooks() {
+    // SAFETY: called by _PG_init, where hooks are installed.
+    unsafe { refold_install_hooks() }
+}

@@ -1,0 +1,167 @@
+//! Projections in an append: what is locked before the draw, and what the trigger applies.
+//!
+//! The append leaves its events and the projections it has found under the gate here; the BEFORE trigger admits them
+//! (and refuses rows that come any other way), the AFTER trigger applies the projections.
+
+use super::keys::{self, Key, KeyLocks};
+use super::registry::{self, Projection, Registry};
+use crate::error::{Error, Result};
+use crate::log::append::{Draft, Observer};
+use crate::pg::catalog::{self, Catalog};
+use crate::pg::shim::Scope;
+use crate::pg::{event_tuple, identity, locks, snapshot};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// What one projection has to do for one append.
+struct Work {
+    projection: Rc<Projection>,
+    /// Which of the append's events it takes.
+    events: Vec<usize>,
+    keys: Option<Vec<Option<Key>>>,
+}
+
+/// An append between its insert and its triggers.
+struct Pending {
+    work: Vec<Work>,
+    events: Vec<Draft>,
+    admitted: bool,
+}
+
+thread_local! {
+    static PENDING: RefCell<Option<Pending>> = const { RefCell::new(None) };
+    static APPLYING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// 55000 inside a handler: there `what` is not allowed.
+pub fn refuse_in_handler(what: &str) -> Result<()> {
+    if APPLYING.get() {
+        return Err(Error::wrong_state(format!("a handler must not {what}"))
+            .hint("A handler writes its projection's tables, and nothing that its rebuild would do again."));
+    }
+    Ok(())
+}
+
+/// While it lives, user code of projections runs.
+pub struct Applying(bool);
+
+impl Applying {
+    pub fn begin() -> Self {
+        Self(APPLYING.replace(true))
+    }
+}
+
+impl Drop for Applying {
+    fn drop(&mut self) {
+        APPLYING.set(self.0);
+    }
+}
+
+/// One append's part in the projections.
+#[derive(Default)]
+pub struct Admission {
+    work: Vec<Work>,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        PENDING.with_borrow_mut(Option::take);
+    }
+}
+
+impl Observer for Admission {
+    fn before_draw(&mut self, catalog: &Catalog, drafts: &[Draft]) -> Result<()> {
+        let _applying = Applying::begin();
+        self.work = settled_work(catalog, drafts)?;
+        if snapshot::keeps_one_snapshot() && !self.work.is_empty() {
+            registry::require_visible(catalog, self.work.iter().map(|work| work.projection.as_ref()))?;
+        }
+        let mut key_locks = KeyLocks::default();
+        for work in &mut self.work {
+            let events: Vec<_> = work.events.iter().map(|&index| &drafts[index]).collect();
+            work.keys = keys::of_drafts(catalog, &work.projection, &events)?;
+            key_locks.add(&work.projection, work.keys.as_deref());
+        }
+        key_locks.take();
+        Ok(())
+    }
+
+    fn before_insert(&mut self, events: Vec<Draft>) {
+        let work = std::mem::take(&mut self.work);
+        PENDING.set(Some(Pending { work, events, admitted: false }));
+    }
+
+    fn after_insert(&mut self) -> Result<()> {
+        match PENDING.take() {
+            None => Ok(()),
+            Some(_) => Err(Error::damaged("the triggers of refold.event did not fire")
+                .hint("Enable them: ALTER TABLE refold.event ENABLE ALWAYS TRIGGER ALL.")),
+        }
+    }
+}
+
+/// I4: the projections that take these events, read under the gate, and again once their tables are locked, until
+/// nothing changes.
+fn settled_work(catalog: &Catalog, drafts: &[Draft]) -> Result<Vec<Work>> {
+    loop {
+        let registry = registry::current(catalog)?;
+        let work = work_of(&registry, drafts);
+        let mut tables: Vec<_> =
+            work.iter().flat_map(|work| work.projection.tables.iter().copied()).collect();
+        tables.sort_unstable_by_key(|table: &pgrx::pg_sys::Oid| table.to_u32());
+        for table in tables {
+            locks::lock_relation(table, locks::Mode::RowExclusive);
+        }
+        if Rc::ptr_eq(&registry, &registry::current(catalog)?) {
+            return Ok(work);
+        }
+    }
+}
+
+fn work_of(registry: &Registry, drafts: &[Draft]) -> Vec<Work> {
+    registry
+        .projections
+        .iter()
+        .filter_map(|projection| {
+            let takes = |index: &usize| projection.takes(&drafts[*index].event_type);
+            let events: Vec<_> = (0..drafts.len()).filter(takes).collect();
+            (!events.is_empty()).then(|| Work { projection: Rc::clone(projection), events, keys: None })
+        })
+        .collect()
+}
+
+/// The BEFORE trigger on the log: I1 for whoever inserts, and only an append may.
+pub fn admit_insert() -> Result<()> {
+    refuse_plain_insert(PENDING.with_borrow_mut(|pending| match pending {
+        Some(pending) => !std::mem::replace(&mut pending.admitted, true),
+        None => false,
+    }))
+}
+
+fn refuse_plain_insert(admitted: bool) -> Result<()> {
+    if admitted {
+        return Ok(());
+    }
+    catalog::get_under_gate()?;
+    refuse_in_handler("insert into the log")?;
+    Err(Error::not_allowed("rows cannot be inserted into refold.event directly")
+        .hint("Use refold.append_event or refold.append_events."))
+}
+
+/// The AFTER trigger on the log: applies the projections to the events, in the order of their creation.
+pub fn apply_insert() -> Result<()> {
+    let Some(Pending { work, events, .. }) = PENDING.take() else {
+        return Err(Error::damaged("the log's trigger fired without an append"));
+    };
+    let _applying = Applying::begin();
+    // The append holds the gate since before `work` was read, so this finds the same objects.
+    let catalog = catalog::get()?;
+    for Work { projection, events: taken, keys } in &work {
+        let events: Vec<_> = taken.iter().map(|&index| &events[index]).collect();
+        let mut scope = Scope::new(&projection.c_name, event_tuple::descriptor(&catalog));
+        identity::as_owner(projection.owner, &projection.settings, || {
+            projection.live_model(&catalog)?.apply(&catalog, &events, keys.as_deref(), &mut scope)
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Writing a fold's rows: load, call the handler, write what it returns.
+
+use super::keys::{Key, KeyFunction};
+use super::table::Table;
+use crate::error::{Error, Result};
+use crate::log::append::Draft;
+use crate::pg::catalog::Catalog;
+use crate::pg::shim::Scope;
+use crate::pg::spi;
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// The statements of one fold on one table: the live one, or a rebuild's copy of it.
+pub struct Fold {
+    /// Key, event: whether there is a row, and the state after the event.
+    load_and_step: spi::Plan,
+    /// State, event: the state after the event.
+    step: spi::Plan,
+    /// Key, state.
+    insert: spi::Plan,
+    update: spi::Plan,
+    /// Key.
+    delete: spi::Plan,
+}
+
+/// The stored row as a value of the live table's row type; a generated column is NULL in it.
+pub fn state_of(table: &Table, alias: &str) -> String {
+    let columns: Vec<_> = table
+        .columns
+        .iter()
+        .map(|column| if column.generated { "NULL".to_owned() } else { format!("{alias}.{}", column.name) })
+        .collect();
+    format!("ROW({})::{}", columns.join(", "), table.qualified)
+}
+
+impl Fold {
+    /// Prepares the statements for `target`, a table with the live table's columns and key.
+    pub fn prepare(
+        catalog: &Catalog,
+        handler: &str,
+        table: &Table,
+        target: &str,
+        key_types: &[pg_sys::Oid],
+    ) -> Result<Self> {
+        let keys = key_types.len();
+        let by_key = table.on_key(|n, column| format!("t.{} {} ${}", column.name, column.equals, n + 1));
+        let after = keys + 1;
+        let state_column = |name: &str| format!("(${after}).{name}");
+        let of_key =
+            table.on_key(|n, column| format!("{} {} ${}", state_column(&column.name), column.equals, n + 1));
+        let with = |last: &[pg_sys::Oid]| [key_types, last].concat();
+
+        let load_and_step = format!(
+            "SELECT q.s IS DISTINCT FROM NULL, {handler}(q.s, ${after}) FROM (SELECT (SELECT {state} FROM ONLY {target} \
+             AS t WHERE {by_key}) AS s OFFSET 0) AS q",
+            state = state_of(table, "t"),
+        );
+        let insert = format!(
+            "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} WHERE {of_key} \
+             ON CONFLICT ({key}) DO NOTHING",
+            columns = table.list(str::to_owned),
+            values = table.list(state_column),
+            key = table.key_list(),
+        );
+        let update = format!(
+            "UPDATE ONLY {target} AS t SET {assignments} WHERE {by_key} AND {of_key}",
+            assignments = table.list(|name| format!("{name} = {}", state_column(name))),
+        );
+        Ok(Self {
+            load_and_step: spi::Plan::prepare(&load_and_step, &with(&[catalog.event_type]))?,
+            step: spi::Plan::prepare(
+                &format!("SELECT {handler}($1, $2)"),
+                &[table.row_type, catalog.event_type],
+            )?,
+            insert: spi::Plan::prepare(&insert, &with(&[table.row_type]))?,
+            update: spi::Plan::prepare(&update, &with(&[table.row_type]))?,
+            delete: spi::Plan::prepare(&format!("DELETE FROM ONLY {target} AS t WHERE {by_key}"), key_types)?,
+        })
+    }
+
+    /// Folds the events into their rows, in order; a run of events with one key loads and writes its row once.
+    pub fn apply(
+        &self,
+        function: &KeyFunction,
+        events: &[&Draft],
+        keys: &[Option<Key>],
+        scope: &mut Scope,
+    ) -> Result<()> {
+        let mut rest =
+            events.iter().zip(keys).filter_map(|(event, key)| Some((event, key.as_ref()?))).peekable();
+        while let Some((first, key)) = rest.next() {
+            let args: Vec<spi::Arg> = key.values.iter().copied().map(Some).collect();
+            let load = [args.as_slice(), &[Some(first.datum)]].concat();
+            scope.set_event(Some(first.datum));
+            let (exists, mut state) =
+                spi::query(&self.load_and_step, &load, spi::Snapshot::Command, Some(scope), |rows| {
+                    Ok((rows.need::<bool>(0, 0)?, rows.datum(0, 1)))
+                })?;
+            while let Some((next, _)) = rest.next_if(|(_, other)| function.same(key, other)) {
+                scope.set_event(Some(next.datum));
+                let step = [state, Some(next.datum)];
+                state = spi::query(&self.step, &step, spi::Snapshot::Command, Some(scope), |rows| {
+                    Ok(rows.datum(0, 0))
+                })?;
+            }
+            self.write(&args, exists, state, scope)?;
+            scope.set_event(None);
+        }
+        Ok(())
+    }
+
+    fn write(&self, key: &[spi::Arg], exists: bool, state: spi::Arg, scope: &mut Scope) -> Result<()> {
+        let with_state = [key, &[state]].concat();
+        let written = match (exists, state) {
+            (false, None) => return Ok(()),
+            (true, None) => spi::execute(&self.delete, key, Some(scope))?,
+            (false, Some(_)) => spi::execute(&self.insert, &with_state, Some(scope))?,
+            (true, Some(_)) => spi::execute(&self.update, &with_state, Some(scope))?,
+        };
+        if written == 1 { Ok(()) } else { Err(wrong_key(scope.projection())) }
+    }
+}
+
+/// 39000: the handler returned a row that is not its event's.
+pub fn wrong_key(projection: &str) -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+        format!("handler of projection \"{projection}\" returned a row of another key"),
+    )
+    .detail("The primary key of the row that a fold returns must be the key of the event.")
+    .hint("The key is the event's stream_id, or what the projection's key function returns for it.")
+}

@@ -1,0 +1,123 @@
+//! The keys of a fold: which row an event belongs to, and the locks that order what feeds one row (I6).
+
+use super::registry::{Kind, Projection};
+use crate::error::Result;
+use crate::log::append::Draft;
+use crate::pg::catalog::Catalog;
+use crate::pg::event_tuple;
+use crate::pg::shim::Scope;
+use crate::pg::{identity, locks, spi};
+use pgrx::pg_sys;
+
+/// The values of a fold's key columns for one event.
+#[derive(Clone)]
+pub struct Key {
+    pub values: Vec<pg_sys::Datum>,
+    /// Equal keys have equal hashes.
+    hash: u64,
+}
+
+/// The types of a projection's key, and how to compute it.
+pub struct KeyFunction {
+    pub types: Vec<pg_sys::Oid>,
+    /// `None`: the key is the stream's name.
+    plan: Option<spi::Plan>,
+}
+
+impl KeyFunction {
+    /// For the given function, called by its qualified name, with result columns of these types.
+    pub fn prepare(catalog: &Catalog, function: Option<(String, Vec<pg_sys::Oid>)>) -> Result<Self> {
+        let Some((function, types)) = function else {
+            return Ok(Self { types: vec![pg_sys::TEXTOID], plan: None });
+        };
+        let sql = format!(
+            "SELECT pg_catalog.hash_record_extended(ROW(k.*), 0), k.* \
+             FROM pg_catalog.generate_subscripts($1, 1) AS i CROSS JOIN LATERAL {function}(($1)[i]) AS k ORDER BY i"
+        );
+        Ok(Self { types, plan: Some(spi::Plan::prepare(&sql, &[catalog.event_array])?) })
+    }
+
+    /// Each event's key, `None` where it is NULL: the event is not for this projection. Called as the owner.
+    pub fn compute(
+        &self,
+        catalog: &Catalog,
+        events: &[&Draft],
+        scope: &mut Scope,
+    ) -> Result<Vec<Option<Key>>> {
+        let Some(plan) = &self.plan else {
+            // One stream's appends are ordered by its own lock.
+            return Ok(events
+                .iter()
+                .map(|event| Some(Key { values: vec![event.stream_id], hash: 0 }))
+                .collect());
+        };
+        let datums: Vec<_> = events.iter().map(|event| event.datum).collect();
+        let array = event_tuple::array(catalog, &datums);
+        spi::query(plan, &[Some(array)], spi::Snapshot::Command, Some(scope), |rows| {
+            Ok((0..rows.len())
+                .map(|row| {
+                    let hash = rows.get::<i64>(row, 0)?;
+                    let values = (1..=self.types.len()).map(|column| rows.datum(row, column));
+                    values.collect::<Option<Vec<_>>>().map(|values| Key { values, hash: hash as u64 })
+                })
+                .collect())
+        })
+    }
+
+    /// Whether two keys are alike to the last bit.
+    pub fn same(&self, left: &Key, right: &Key) -> bool {
+        left.hash == right.hash
+            && self
+                .types
+                .iter()
+                .zip(left.values.iter().zip(&right.values))
+                .all(|(&oid, (&left, &right))| event_tuple::same_image(oid, left, right))
+    }
+}
+
+/// The keys of a batch's events for one projection; nothing for a projection without keys.
+pub fn of_drafts(
+    catalog: &Catalog,
+    projection: &Projection,
+    drafts: &[&Draft],
+) -> Result<Option<Vec<Option<Key>>>> {
+    if projection.kind != Kind::Fold {
+        return Ok(None);
+    }
+    let mut scope = Scope::new(&projection.c_name, event_tuple::descriptor(catalog));
+    identity::as_owner(projection.owner, &projection.settings, || {
+        projection.live_model(catalog)?.keys(catalog, drafts, &mut scope)
+    })
+}
+
+/// The locks that one append needs besides its stream's, in the order in which every append takes them.
+#[derive(Default)]
+pub struct KeyLocks {
+    serial: Vec<u64>,
+    keys: Vec<u64>,
+}
+
+impl KeyLocks {
+    pub fn add(&mut self, projection: &Projection, keys: Option<&[Option<Key>]>) {
+        if projection.serial {
+            self.serial.push(projection.id as u64);
+        } else if projection.key.is_some() {
+            let seed = projection.id as u64;
+            let hashes = keys.unwrap_or_default().iter().flatten();
+            self.keys.extend(hashes.map(|key| locks::hash(&key.hash.to_ne_bytes(), seed)));
+        }
+    }
+
+    /// I6: waits for all of them; the positions are drawn after.
+    pub fn take(mut self) {
+        for (domain, mut keys) in
+            [(locks::Domain::Serial, std::mem::take(&mut self.serial)), (locks::Domain::FoldKey, self.keys)]
+        {
+            keys.sort_unstable();
+            keys.dedup();
+            for key in keys {
+                locks::lock_key(domain, key);
+            }
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The registry of projections, cached in each backend.
+//!
+//! I3: it changes only under ShareRowExclusiveLock on the gate, and each change invalidates the gate.
+//! I4: it is read only while the gate is held, with a snapshot newer than the lock, and the cache counts only if no
+//! invalidation came while it was read.
+
+use super::apply::Model;
+use super::check::Checked;
+use crate::error::{Error, Result};
+use crate::pg::call::value;
+use crate::pg::catalog::Catalog;
+use crate::pg::identity::Settings;
+use crate::pg::{identity, invalidation, spi};
+use pgrx::{PgSqlErrorCode, pg_sys};
+use std::cell::{OnceCell, RefCell};
+use std::ffi::CString;
+use std::mem::ManuallyDrop;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The three forms of handlers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `f(state T, event refold.event) RETURNS T`: refold writes.
+    Fold,
+    /// `f(event refold.event) RETURNS void`: the function writes.
+    PerEvent,
+    /// `f(events refold.event[]) RETURNS void`: the function writes.
+    PerBatch,
+}
+
+impl Kind {
+    /// The word for it in `refold.projection`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Fold => "fold",
+            Kind::PerEvent => "per event",
+            Kind::PerBatch => "per batch",
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        [Kind::Fold, Kind::PerEvent, Kind::PerBatch]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| Error::damaged(format!("unknown kind of projection \"{text}\"")))
+    }
+}
+
+/// One projection, as one generation of it is.
+pub struct Projection {
+    pub id: i32,
+    pub name: String,
+    /// The name for PostgreSQL's error context.
+    pub c_name: CString,
+    pub kind: Kind,
+    pub handler: pg_sys::Oid,
+    pub key: Option<pg_sys::Oid>,
+    /// `None` takes every type.
+    pub event_types: Option<Vec<String>>,
+    pub serial: bool,
+    pub owner: pg_sys::Oid,
+    pub settings: Settings,
+    pub generation: i64,
+    /// The live tables, in the order in which they were given.
+    pub tables: Vec<pg_sys::Oid>,
+    /// How to apply events to the live tables; made at first use, while they are locked.
+    pub(super) live: OnceCell<Model>,
+}
+
+impl Projection {
+    pub fn takes(&self, event_type: &str) -> bool {
+        self.event_types.as_ref().is_none_or(|types| types.iter().any(|taken| taken == event_type))
+    }
+}
+
+/// All projections, in the order of their creation.
+pub struct Registry {
+    pub projections: Vec<Rc<Projection>>,
+    count: u64,
+}
+
+// Never dropped at the backend's exit, when PostgreSQL's memory is gone.
+thread_local! {
+    static CACHE: RefCell<ManuallyDrop<Option<Rc<Registry>>>> = const { RefCell::new(ManuallyDrop::new(None)) };
+}
+
+const LOAD: &str = "SELECT p.projection_id, p.name, p.kind, p.handler, p.key, p.event_types, p.serial, \
+    p.owner::oid, p.search_path, p.time_zone, p.date_style, p.interval_style, p.generation, \
+    ARRAY(SELECT t.relation::oid FROM refold.projection_table AS t WHERE t.projection_id = p.projection_id \
+          ORDER BY t.ordinal) \
+    FROM refold.projection AS p";
+
+fn read(rows: &spi::Rows<'_>, row: usize) -> Result<Projection> {
+    let name: String = rows.need(row, 1)?;
+    let c_name =
+        CString::new(name.as_str()).map_err(|_| Error::damaged("a projection's name holds a zero byte"))?;
+    Ok(Projection {
+        id: rows.need(row, 0)?,
+        name,
+        c_name,
+        kind: Kind::parse(&rows.need::<String>(row, 2)?)?,
+        handler: rows.need(row, 3)?,
+        key: rows.get(row, 4),
+        event_types: rows.get(row, 5),
+        serial: rows.need(row, 6)?,
+        owner: rows.need(row, 7)?,
+        settings: Settings {
+            search_path: rows.need(row, 8)?,
+            time_zone: rows.need(row, 9)?,
+            date_style: rows.need(row, 10)?,
+            interval_style: rows.need(row, 11)?,
+        },
+        generation: rows.need(row, 12)?,
+        tables: rows.need(row, 13)?,
+        live: OnceCell::new(),
+    })
+}
+
+fn load(catalog: &Catalog, count: u64) -> Result<Registry> {
+    let sql = format!("{LOAD} ORDER BY p.projection_id");
+    let projections = identity::as_refold_pinned(catalog.owner, || {
+        spi::query_once(&sql, &[], &[], spi::Snapshot::Latest, |rows| {
+            (0..rows.len()).map(|row| read(rows, row).map(Rc::new)).collect::<Result<Vec<_>>>()
+        })
+    })?;
+    Ok(Registry { projections, count })
+}
+
+/// The projections as they are now; the caller holds the gate.
+pub fn current(catalog: &Catalog) -> Result<Rc<Registry>> {
+    loop {
+        let before = invalidation::count();
+        let cached = CACHE.with_borrow(|cache| cache.as_ref().map(Rc::clone));
+        if let Some(registry) = cached
+            && registry.count == before
+        {
+            return Ok(registry);
+        }
+        let registry = Rc::new(load(catalog, before)?);
+        let tables = registry.projections.iter().flat_map(|projection| projection.tables.iter().copied());
+        invalidation::watch(tables.chain([catalog.gate]).collect());
+        // Loading with the old list of watched relations could have missed one: take what was loaded only if
+        // nothing came, and then load once more if the list is new.
+        if invalidation::count() == before {
+            let old = CACHE.replace(ManuallyDrop::new(Some(registry)));
+            drop(ManuallyDrop::into_inner(old));
+        }
+    }
+}
+
+/// One projection by name, as the newest snapshot sees it; 42704 if there is none. For commands, which keep it from
+/// changing by the rebuild lock.
+pub fn find(catalog: &Catalog, name: &str) -> Result<Projection> {
+    let sql = format!("{LOAD} WHERE p.name = $1");
+    let found = identity::as_refold_pinned(catalog.owner, || {
+        spi::query_once(&sql, &[pg_sys::TEXTOID], &[value(name)], spi::Snapshot::Latest, |rows| {
+            (rows.len() > 0).then(|| read(rows, 0)).transpose()
+        })
+    })?;
+    found.ok_or_else(|| Error::unknown_projection(name))
+}
+
+/// What the cut-over writes about the build.
+pub struct Built {
+    pub events: i64,
+    pub duration: Duration,
+}
+
+/// Makes a projection's next generation the current one; returns its number. The caller holds the gate closed (I3).
+pub fn bump(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
+    const SQL: &str = "UPDATE refold.projection AS p SET generation = p.generation + 1, handler = $2, \
+        handler_signature = $3, handler_fingerprint = $4, rebuilt_at = clock_timestamp(), rebuilt_events = $5, \
+        rebuilt_in = make_interval(secs => $6) WHERE p.projection_id = $1 RETURNING p.generation";
+    let types = [
+        pg_sys::INT4OID,
+        pg_sys::OIDOID,
+        pg_sys::TEXTOID,
+        pg_sys::TEXTOID,
+        pg_sys::INT8OID,
+        pg_sys::FLOAT8OID,
+    ];
+    let args = [
+        value(checked.projection.id),
+        value(checked.handler.oid),
+        value(checked.handler.signature.as_str()),
+        value(checked.handler.fingerprint.as_str()),
+        value(built.events),
+        value(built.duration.as_secs_f64()),
+    ];
+    identity::as_refold_pinned(catalog.owner, || {
+        spi::query_once(SQL, &types, &args, spi::Snapshot::Command, |rows| rows.need(0, 0))
+    })
+}
+
+/// Writes a new projection; returns its generation. The caller holds the gate closed (I3), so that projections have
+/// their ids in the order of their creation. 42710 if the name was taken meanwhile.
+pub fn insert(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
+    const SQL: &str = "WITH p AS (INSERT INTO refold.projection (name, kind, handler, handler_signature, \
+          handler_fingerprint, key, key_signature, event_types, serial, owner, search_path, time_zone, date_style, \
+          interval_style, rebuilt_events, rebuilt_in) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, make_interval(secs => $16)) \
+        RETURNING projection_id, generation), \
+      t AS (INSERT INTO refold.projection_table (relation, projection_id, ordinal) \
+        SELECT t.relation, p.projection_id, t.ordinal FROM p, unnest($17) WITH ORDINALITY AS t (relation, ordinal)) \
+      SELECT p.generation FROM p";
+    let projection = &checked.projection;
+    let settings = &projection.settings;
+    let columns = [
+        (pg_sys::TEXTOID, value(projection.name.as_str())),
+        (pg_sys::TEXTOID, value(projection.kind.as_str())),
+        (pg_sys::OIDOID, value(checked.handler.oid)),
+        (pg_sys::TEXTOID, value(checked.handler.signature.as_str())),
+        (pg_sys::TEXTOID, value(checked.handler.fingerprint.as_str())),
+        (pg_sys::OIDOID, projection.key.and_then(value)),
+        (pg_sys::TEXTOID, checked.key.as_ref().and_then(|key| value(key.signature.as_str()))),
+        (pg_sys::TEXTARRAYOID, projection.event_types.clone().and_then(value)),
+        (pg_sys::BOOLOID, value(projection.serial)),
+        (pg_sys::OIDOID, value(projection.owner)),
+        (pg_sys::TEXTOID, value(settings.search_path.as_str())),
+        (pg_sys::TEXTOID, value(settings.time_zone.as_str())),
+        (pg_sys::TEXTOID, value(settings.date_style.as_str())),
+        (pg_sys::TEXTOID, value(settings.interval_style.as_str())),
+        (pg_sys::INT8OID, value(built.events)),
+        (pg_sys::FLOAT8OID, value(built.duration.as_secs_f64())),
+        (pg_sys::OIDARRAYOID, value(projection.tables.clone())),
+    ];
+    let (types, args): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+    require_unknown(catalog, &projection.name)?;
+    identity::as_refold_pinned(catalog.owner, || {
+        spi::query_once(SQL, &types, &args, spi::Snapshot::Command, |rows| rows.need(0, 0))
+    })
+}
+
+/// 42710 if there is a projection of that name.
+pub fn require_unknown(catalog: &Catalog, name: &str) -> Result<()> {
+    match find(catalog, name) {
+        Err(Error::Own(report)) if report.code == PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(Error::new(
+            PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+            format!("projection \"{name}\" already exists"),
+        )
+        .hint("Use refold.rebuild_projection to build its model anew, or refold.drop_projection first.")),
+    }
+}
+
+/// Removes a projection. The caller holds the gate closed (I3).
+pub fn remove(catalog: &Catalog, projection: i32) -> Result<()> {
+    const SQL: &str = "DELETE FROM refold.projection AS p WHERE p.projection_id = $1";
+    identity::as_refold_pinned(catalog.owner, || {
+        spi::query_once(SQL, &[pg_sys::INT4OID], &[value(projection)], spi::Snapshot::Command, |_| Ok(()))
+    })
+}
+
+/// I5: in a transaction that keeps one snapshot, 40001 unless the snapshot sees each projection's current generation.
+pub fn require_visible<'a>(
+    catalog: &Catalog,
+    projections: impl Iterator<Item = &'a Projection>,
+) -> Result<()> {
+    const SQL: &str = "SELECT p.generation FROM refold.projection AS p \
+        WHERE p.projection_id OPERATOR(pg_catalog.=) $1";
+    let plan = spi::Plan::prepare(SQL, &[pg_sys::INT4OID])?;
+    identity::as_refold(catalog.owner, || {
+        for projection in projections {
+            let args = [value(projection.id)];
+            let seen =
+                spi::query(&plan, &args, spi::Snapshot::Command, None, |rows| Ok(rows.get::<i64>(0, 0)))?;
+            if seen != Some(projection.generation) {
+                return Err(Error::retry(format!(
+                    "projection \"{}\" was rebuilt after this transaction's snapshot",
+                    projection.name
+                ))
+                .hint("Retry the transaction."));
+            }
+        }
+        Ok(())
+    })
+}

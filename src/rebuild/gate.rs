@@ -1,0 +1,127 @@
+//! Closing the gate without making appends wait long.
+//!
+//! A waiting strong lock queues every new append behind it. So a rebuild first waits politely, requesting nothing,
+//! until whoever holds the gate or writes the live tables has ended; then it asks for the gate for a moment; and if it
+//! does not get all it needs, it gives everything back, catches up and begins again, a bounded number of times.
+
+use crate::error::{Error, Result};
+use crate::log::watermark;
+use crate::names::Position;
+use crate::pg::catalog::Catalog;
+use crate::pg::{identity, latch, locks};
+use crate::settings;
+use pgrx::{PgSqlErrorCode, pg_sys};
+use std::time::Instant;
+
+/// What to do between two attempts.
+pub trait Waiting {
+    /// The gate is about to be waited for, the `attempt`th time.
+    fn attempt(&mut self, attempt: i32);
+
+    /// Positions up to this one have become final.
+    fn catch_up(&mut self, up_to: Position) -> Result<()>;
+}
+
+/// Nothing to do but wait.
+pub struct Patience;
+
+impl Waiting for Patience {
+    fn attempt(&mut self, _attempt: i32) {}
+
+    fn catch_up(&mut self, _up_to: Position) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The gate, closed to the end of the transaction.
+pub struct Closed {
+    pub attempts: i32,
+    pub since: Instant,
+}
+
+/// I3: takes ShareRowExclusiveLock on the gate and ExclusiveLock on the tables, together. 55P03 with the blockers'
+/// pids when all attempts are used up.
+pub fn close(catalog: &Catalog, tables: &[pg_sys::Oid], waiting: &mut impl Waiting) -> Result<Closed> {
+    let held_already = locks::holds(catalog.gate, locks::Mode::ShareRowExclusive);
+    for attempt in 1..=settings::gate_attempts() {
+        waiting.attempt(attempt);
+        if !held_already {
+            let drawn = watermark::last_drawn(catalog)?;
+            locks::wait_for_holders(&[catalog.gate], locks::Mode::ShareRowExclusive);
+            // Whoever drew a position held the gate before and to the end: up to `drawn` all is final.
+            waiting.catch_up(drawn)?;
+        }
+        locks::wait_for_holders(tables, locks::Mode::Exclusive);
+        if locks::lock_relation_within(
+            catalog.gate,
+            locks::Mode::ShareRowExclusive,
+            settings::gate_timeout(),
+        )? {
+            let since = Instant::now();
+            if try_lock_all(tables) {
+                return Ok(Closed { attempts: attempt, since });
+            }
+            locks::unlock_relation(catalog.gate, locks::Mode::ShareRowExclusive);
+        }
+        latch::sleep(back_off(attempt));
+    }
+    Err(not_had(catalog, tables)?)
+}
+
+/// All or none.
+fn try_lock_all(tables: &[pg_sys::Oid]) -> bool {
+    let mut tables = tables.to_vec();
+    tables.sort_unstable_by_key(|table| table.to_u32());
+    for (index, &table) in tables.iter().enumerate() {
+        if !locks::try_lock_relation(table, locks::Mode::Exclusive) {
+            for &locked in &tables[..index] {
+                locks::unlock_relation(locked, locks::Mode::Exclusive);
+            }
+            return false;
+        }
+    }
+    true
+}
+
+/// Milliseconds to leave the appends alone: one to four times what the attempt may have cost them, by chance so that
+/// two rebuilds do not keep step.
+fn back_off(attempt: i32) -> i64 {
+    let longest = i64::from(settings::gate_timeout()) * i64::from(attempt.clamp(1, 4));
+    1 + (uuid::Uuid::now_v7().as_u128() % longest.max(1) as u128) as i64
+}
+
+fn not_had(catalog: &Catalog, tables: &[pg_sys::Oid]) -> Result<Error> {
+    let mut pids = Vec::new();
+    for &relation in [catalog.gate].iter().chain(tables) {
+        pids.extend(locks::relation_holders(relation)?);
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    let pids: Vec<_> = pids.iter().map(i32::to_string).collect();
+    let blockers = if pids.is_empty() { "none now".to_owned() } else { pids.join(", ") };
+    Ok(Error::new(
+        PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+        format!("the gate could not be closed in {} attempts", settings::gate_attempts()),
+    )
+    .detail(format!(
+        "Processes that append or lock the projection's tables: {blockers}. Nothing has changed."
+    ))
+    .hint("Try again, end the long transactions, or raise refold.gate_timeout or refold.gate_attempts."))
+}
+
+/// `lock_gate()`: closes the gate for a transaction that alters a projection's tables.
+pub fn lock_gate(catalog: &Catalog) -> Result<()> {
+    close(catalog, &[], &mut Patience)?;
+    limit_idling()
+}
+
+/// Until the transaction ends every append waits: a session that idles in it is ended by PostgreSQL.
+pub fn limit_idling() -> Result<()> {
+    const SETTING: &std::ffi::CStr = c"idle_in_transaction_session_timeout";
+    let limit = settings::idle_gate_timeout();
+    let current: i32 = identity::value_of(SETTING).parse().unwrap_or(0);
+    if limit > 0 && (current == 0 || current > limit) {
+        identity::set_local(SETTING, &limit.to_string())?;
+    }
+    Ok(())
+}

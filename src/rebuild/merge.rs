@@ -1,0 +1,99 @@
+//! Making the live tables equal to the copies, by plain DELETE, UPDATE and INSERT of the rows that differ: every older
+//! snapshot goes on seeing the old model, and whatever hangs on the live tables stays.
+
+use super::copy::Copy;
+use crate::error::Result;
+use crate::pg::catalog::Catalog;
+use crate::pg::{call, identity, spi};
+use crate::projection::registry::Projection;
+use crate::projection::table::Table;
+use pgrx::pg_sys;
+
+/// How many live rows a merge has changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rows {
+    pub inserted: i64,
+    pub updated: i64,
+    pub deleted: i64,
+}
+
+/// Whether the rows `l` and `s` differ in a stored column, by their images.
+pub fn differ(table: &Table) -> String {
+    let row = |alias: &str| table.list(|name| format!("{alias}.{name}"));
+    format!("ROW({})::record OPERATOR(pg_catalog.*<>) ROW({})::record", row("l"), row("s"))
+}
+
+/// Whether the rows `l` and `s` have the same key.
+pub fn same_key(table: &Table) -> String {
+    table.on_key(|_, column| format!("l.{name} {} s.{name}", column.equals, name = column.name))
+}
+
+/// Merges each copy into its live table; the caller holds ExclusiveLock on the live tables and the gate closed. Tables
+/// are given parents first, as foreign keys among them want it: rows go in reverse order and come in order.
+pub fn merge(catalog: &Catalog, projection: &Projection, copy: &Copy) -> Result<Rows> {
+    let mut rows = Rows::default();
+    let in_place: Vec<_> =
+        copy.tables.iter().map(|table| may_update(catalog, table)).collect::<Result<Vec<_>>>()?;
+    identity::as_owner(projection.owner, &projection.settings, || {
+        for (table, &in_place) in copy.tables.iter().zip(&in_place).rev() {
+            rows.deleted += run(&delete(copy, table, in_place))?;
+        }
+        for (table, &in_place) in copy.tables.iter().zip(&in_place) {
+            if in_place {
+                rows.updated += run(&update(copy, table))?;
+            }
+            rows.inserted += run(&insert(copy, table))?;
+        }
+        Ok(rows)
+    })
+}
+
+fn run(sql: &str) -> Result<i64> {
+    spi::command(sql, None).map(|processed| processed as i64)
+}
+
+/// Rows without a counterpart; with secondary unique keys also the rows that differ, for an UPDATE that swaps two
+/// unique values would fail.
+fn delete(copy: &Copy, table: &Table, in_place: bool) -> String {
+    let counterpart = if in_place { String::new() } else { format!(" AND NOT ({})", differ(table)) };
+    format!(
+        "DELETE FROM ONLY {live} AS l WHERE NOT EXISTS (SELECT FROM {copy} AS s WHERE {same_key}{counterpart})",
+        live = table.qualified,
+        copy = copy.of(table),
+        same_key = same_key(table),
+    )
+}
+
+fn update(copy: &Copy, table: &Table) -> String {
+    format!(
+        "UPDATE ONLY {live} AS l SET {assignments} FROM {copy} AS s WHERE {same_key} AND {differ}",
+        live = table.qualified,
+        assignments = table.list(|name| format!("{name} = s.{name}")),
+        copy = copy.of(table),
+        same_key = same_key(table),
+        differ = differ(table),
+    )
+}
+
+fn insert(copy: &Copy, table: &Table) -> String {
+    format!(
+        "INSERT INTO {live} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {copy} AS s \
+         WHERE NOT EXISTS (SELECT FROM ONLY {live} AS l WHERE {same_key})",
+        live = table.qualified,
+        columns = table.list(str::to_owned),
+        values = table.list(|name| format!("s.{name}")),
+        copy = copy.of(table),
+        same_key = same_key(table),
+    )
+}
+
+/// Whether differing rows can be updated where they are: no second unique key, no column that only takes DEFAULT.
+fn may_update(catalog: &Catalog, table: &Table) -> Result<bool> {
+    const SQL: &str = "SELECT NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = $1 AND NOT i.indisprimary \
+          AND (i.indisunique OR i.indisexclusion)) \
+        AND NOT EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = $1 AND a.attidentity = 'a')";
+    identity::as_refold_pinned(catalog.owner, || {
+        let args = [call::value(table.relation)];
+        spi::query_once(SQL, &[pg_sys::OIDOID], &args, spi::Snapshot::Latest, |rows| rows.need(0, 0))
+    })
+}

@@ -1,0 +1,161 @@
+//! The atomic rebuild: one engine that also creates and verifies.
+//!
+//! `copy` makes the tables that a rebuild fills, `replay` fills them, `gate` closes the gate without making appends
+//! wait long, `merge` makes the live tables equal to the copies, `verify` compares instead.
+
+mod copy;
+mod gate;
+mod merge;
+mod replay;
+mod verify;
+
+pub use gate::lock_gate;
+pub use verify::verify;
+
+use crate::error::{Error, Result};
+use crate::log::watermark;
+use crate::names::Position;
+use crate::pg::catalog::Catalog;
+use crate::pg::progress::{Phase, Progress};
+use crate::pg::{identity, locks, snapshot, spi};
+use crate::projection::check::{self, Checked, Request};
+use crate::projection::registry::{self, Built, Projection};
+use copy::Copy;
+use pgrx::pg_sys;
+use replay::Replay;
+use std::time::{Duration, Instant};
+
+/// With at most this many positions to go, the gate is asked for.
+const SMALL_TAIL: Position = 200;
+/// More passes than this do not make the tail smaller: appends are as fast as the replay.
+const MAX_PASSES: usize = 10;
+
+/// What a rebuild did.
+pub struct Report {
+    pub projection: String,
+    pub generation: i64,
+    pub events_replayed: i64,
+    pub events_under_gate: i64,
+    pub rows: merge::Rows,
+    pub gate_attempts: i32,
+    pub gate_held: Duration,
+    pub duration: Duration,
+}
+
+/// 25001 unless each command of the transaction takes a new snapshot.
+pub fn require_read_committed(command: &str) -> Result<()> {
+    if !snapshot::keeps_one_snapshot() {
+        return Ok(());
+    }
+    Err(Error::new(
+        pgrx::PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+        format!("{command} must run in a READ COMMITTED transaction"),
+    )
+    .detail("A transaction that keeps one snapshot cannot see the events that are appended meanwhile.")
+    .hint("Use BEGIN ISOLATION LEVEL READ COMMITTED."))
+}
+
+/// Takes the lock that a projection's rebuild, verification and removal exclude each other by: 55006 if another
+/// session has it. Returns the projection as it is under the lock.
+pub fn lock_projection(catalog: &Catalog, name: &str) -> Result<Projection> {
+    let projection = registry::find(catalog, name)?;
+    if locks::try_lock_key(locks::Domain::Rebuild, projection.id as u64) {
+        return registry::find(catalog, name);
+    }
+    let holder = locks::key_holder(locks::Domain::Rebuild, projection.id as u64)?;
+    let error = Error::in_use(format!("projection \"{name}\" is being rebuilt or verified"));
+    Err(match holder {
+        Some(pid) => error.detail(format!("Process {pid} does so.")),
+        None => error,
+    }
+    .hint("The view refold.rebuild_progress shows how far it is."))
+}
+
+/// 55006 if the caller holds a lock on a live table that appends, which hold the gate, would wait for.
+fn require_weak_locks(catalog: &Catalog, projection: &Projection) -> Result<()> {
+    let gate_is_closed = locks::holds(catalog.gate, locks::Mode::ShareRowExclusive);
+    if gate_is_closed || !projection.tables.iter().any(|&table| locks::holds_strong(table)) {
+        return Ok(());
+    }
+    Err(Error::in_use(format!("this transaction has locked a table of projection \"{}\"", projection.name))
+        .detail("An append waits for the table and holds the gate; the rebuild would wait for the gate: a deadlock.")
+        .hint("Alter the table in a transaction of its own before, or call refold.lock_gate() first (appends wait)."))
+}
+
+/// Keeps the live tables from being altered or dropped until the transaction ends.
+fn hold_tables(projection: &Projection) {
+    for &table in &projection.tables {
+        locks::lock_relation(table, locks::Mode::AccessShare);
+    }
+}
+
+/// Builds a projection's model anew, with a new handler if one is given.
+pub fn rebuild(catalog: &Catalog, name: &str, handler: Option<pg_sys::Oid>) -> Result<Report> {
+    let started = Instant::now();
+    let projection = lock_projection(catalog, name)?;
+    require_weak_locks(catalog, &projection)?;
+    hold_tables(&projection);
+    let checked = check::rebuilt_projection(catalog, projection, handler)?;
+    build(catalog, &checked, started, |built| registry::bump(catalog, &checked, built))
+}
+
+/// Creates a projection and builds its model: a rebuild from an empty one.
+pub fn create(catalog: &Catalog, request: Request) -> Result<Report> {
+    let started = Instant::now();
+    registry::require_unknown(catalog, &request.name)?;
+    let checked = check::new_projection(catalog, request)?;
+    hold_tables(&checked.projection);
+    build(catalog, &checked, started, |built| registry::insert(catalog, &checked, built))
+}
+
+/// Removes a projection; its tables stay.
+pub fn drop_projection(catalog: &Catalog, name: &str) -> Result<()> {
+    let projection = lock_projection(catalog, name)?;
+    if !identity::has_rights_of(projection.owner) {
+        return Err(Error::not_allowed(format!("must be owner of projection \"{name}\"")));
+    }
+    gate::close(catalog, &[], &mut gate::Patience)?;
+    registry::remove(catalog, projection.id)
+}
+
+/// From the empty copy to the cut-over; `flip` writes the registry under the gate and returns the generation.
+fn build(
+    catalog: &Catalog,
+    checked: &Checked,
+    started: Instant,
+    flip: impl FnOnce(Built) -> Result<i64>,
+) -> Result<Report> {
+    let progress = Progress::start(catalog.gate, checked.projection.id.into(), false);
+    let copy = Copy::create(catalog, &checked.projection)?;
+    let mut replay = Replay::new(catalog, checked, &copy, progress, spi::Snapshot::Command);
+
+    // Lemma B: what is replayed is final, and nobody waits for it.
+    replay.all(watermark::wait_for_final(catalog)?)?;
+    for _ in 0..MAX_PASSES {
+        if replay.tail(watermark::wait_for_final(catalog)?)? <= SMALL_TAIL {
+            break;
+        }
+    }
+
+    let closed = gate::close(catalog, &checked.projection.tables, &mut replay)?;
+    // Lemma A: with the gate closed, every position that was drawn is visible or dead.
+    replay.progress.phase(Phase::Merging);
+    let before = replay.events();
+    replay.tail(watermark::last_drawn(catalog)?)?;
+    let events = replay.events();
+    let rows = merge::merge(catalog, &checked.projection, &copy)?;
+    let generation = flip(Built { events, duration: started.elapsed() })?;
+    copy.drop(catalog)?;
+    gate::limit_idling()?;
+    replay.finish();
+    Ok(Report {
+        projection: checked.projection.name.clone(),
+        generation,
+        events_replayed: events,
+        events_under_gate: events - before,
+        rows,
+        gate_attempts: closed.attempts,
+        gate_held: closed.since.elapsed(),
+        duration: started.elapsed(),
+    })
+}

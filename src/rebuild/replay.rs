@@ -1,0 +1,295 @@
+//! Filling the copies from the log.
+//!
+//! The bulk goes through one statement for a fold, one call per window for a per-batch handler, and one statement per
+//! window for a per-event handler; what came meanwhile through the code that appends use, on the copy.
+
+use super::copy::Copy;
+use super::gate::Waiting;
+use crate::error::{Error, Result};
+use crate::log::append::Draft;
+use crate::names::Position;
+use crate::pg::catalog::Catalog;
+use crate::pg::progress::{Phase, Progress};
+use crate::pg::shim::Scope;
+use crate::pg::{event_tuple, identity, memory, spi};
+use crate::projection::admission::Applying;
+use crate::projection::apply::Model;
+use crate::projection::check::Checked;
+use crate::projection::registry::Kind;
+use crate::projection::table::Table;
+use pgrx::pg_sys;
+
+/// Events of a tail that are loaded at once.
+const TAIL_WINDOW: i64 = 1000;
+/// Positions of the first window of a per-event replay; each next window is ten times as large, and the statistics
+/// are collected anew between them.
+const FIRST_WINDOW: i64 = 1000;
+const LARGEST_WINDOW: i64 = 1_000_000;
+/// Most events that a per-batch handler gets in one call of a replay.
+const LARGEST_BATCH: i64 = 10_000;
+
+/// One replay into one copy.
+pub struct Replay<'a> {
+    catalog: &'a Catalog,
+    checked: &'a Checked,
+    copy: &'a Copy,
+    pub progress: Progress,
+    snapshot: spi::Snapshot,
+    model: Option<Model>,
+    scope: Scope,
+    done: Position,
+    events: i64,
+}
+
+impl<'a> Replay<'a> {
+    /// A replay that reads the log on `snapshot`. While it runs user code, that must not touch the live tables.
+    pub fn new(
+        catalog: &'a Catalog,
+        checked: &'a Checked,
+        copy: &'a Copy,
+        progress: Progress,
+        snapshot: spi::Snapshot,
+    ) -> Self {
+        let mut scope = Scope::new(&checked.projection.c_name, event_tuple::descriptor(catalog));
+        scope.set_handler(checked.handler.oid);
+        scope.guard(&checked.projection.tables);
+        Self { catalog, checked, copy, progress, snapshot, model: None, scope, done: 0, events: 0 }
+    }
+
+    /// Events replayed so far.
+    pub fn events(&self) -> i64 {
+        self.events
+    }
+
+    /// Ends the progress report.
+    pub fn finish(self) {
+        self.progress.end();
+    }
+
+    /// Replays the log from its beginning up to a position, and gives the copies what they lack.
+    pub fn all(&mut self, up_to: Position) -> Result<()> {
+        self.progress.total(up_to);
+        self.progress.phase(Phase::Replaying);
+        let _applying = Applying::begin();
+        identity::as_owner(self.checked.projection.owner, &self.copy.settings, || {
+            match self.checked.projection.kind {
+                Kind::Fold => self.fold_all(up_to)?,
+                Kind::PerEvent => self.call_per_event(up_to)?,
+                Kind::PerBatch => self.call_per_batch(up_to)?,
+            }
+            self.progress.phase(Phase::Indexing);
+            if self.checked.projection.kind == Kind::Fold {
+                self.copy.add_keys()?;
+            }
+            self.copy.analyze()
+        })?;
+        self.done = up_to;
+        self.progress.done(self.events);
+        self.progress.phase(Phase::CatchingUp);
+        Ok(())
+    }
+
+    /// Replays from where the replay is up to a position; returns how many positions that was.
+    pub fn tail(&mut self, up_to: Position) -> Result<i64> {
+        if up_to <= self.done {
+            return Ok(0);
+        }
+        let _applying = Applying::begin();
+        identity::as_owner(self.checked.projection.owner, &self.copy.settings, || {
+            match self.checked.projection.kind {
+                Kind::Fold => self.fold_tail(up_to),
+                Kind::PerEvent => self.call_per_event(up_to),
+                Kind::PerBatch => self.call_per_batch(up_to),
+            }
+        })?;
+        let positions = up_to - self.done;
+        self.done = up_to;
+        self.progress.total(up_to);
+        self.progress.done(self.events);
+        Ok(positions)
+    }
+
+    /// Which events of the log a statement reads; the positions go in as text, for utility commands take no
+    /// parameters.
+    fn wanted(&self, after: Position, up_to: Position) -> String {
+        let types = match &self.checked.projection.event_types {
+            Some(types) => {
+                let literals: Vec<_> = types.iter().map(|name| spi::literal(name)).collect();
+                format!(" AND e.event_type OPERATOR(pg_catalog.=) ANY (ARRAY[{}])", literals.join(", "))
+            }
+            None => String::new(),
+        };
+        format!(
+            "e.position OPERATOR(pg_catalog.>) {after} AND e.position OPERATOR(pg_catalog.<=) {up_to}{types}"
+        )
+    }
+
+    fn run(&mut self, sql: &str) -> Result<()> {
+        let plan = spi::Plan::prepare(sql, &[])?;
+        spi::query(&plan, &[], self.snapshot, Some(&mut self.scope), |_| Ok(()))?;
+        self.events = self.events.max(self.scope.events_done());
+        Ok(())
+    }
+
+    fn fold_all(&mut self, up_to: Position) -> Result<()> {
+        for table in &self.copy.tables {
+            let sql = self.fold_statement(table, up_to);
+            self.run(&sql)?;
+        }
+        Ok(())
+    }
+
+    /// CREATE TABLE AS: one row for each key, which the handler as an aggregate makes of the key's events in order.
+    fn fold_statement(&self, table: &Table, up_to: Position) -> String {
+        let wanted = self.wanted(0, up_to);
+        let keys: Vec<_> = (1..=table.key.len()).map(|n| format!("k{n}")).collect();
+        let keyed = match &self.checked.key {
+            None => format!("SELECT e, e.stream_id AS k1 FROM refold.event AS e WHERE {wanted}"),
+            Some(key) if keys.len() == 1 => {
+                format!("SELECT e, {}(e) AS k1 FROM refold.event AS e WHERE {wanted} OFFSET 0", key.qualified)
+            }
+            Some(key) => format!(
+                "SELECT e, k.* FROM refold.event AS e CROSS JOIN LATERAL {}(e) AS k ({}) WHERE {wanted}",
+                key.qualified,
+                keys.join(", ")
+            ),
+        };
+        let present: Vec<_> = keys.iter().map(|key| format!("r.{key} IS NOT NULL")).collect();
+        let same_key =
+            table.on_key(|n, column| format!("(q.s).{} {} q.{}", column.name, column.equals, keys[n]));
+        format!(
+            "CREATE UNLOGGED TABLE {copy} AS SELECT {columns} FROM (\
+               SELECT {schema}.fold(r.e ORDER BY (r.e).position) AS s, {grouped} FROM ({keyed}) AS r \
+               WHERE {present} GROUP BY {grouped}\
+             ) AS q WHERE q.s IS DISTINCT FROM NULL AND CASE WHEN {same_key} THEN true ELSE refold._fail_key({name}) END",
+            copy = self.copy.of(table),
+            columns = table.list(|name| format!("(q.s).{name} AS {name}")),
+            schema = self.copy.schema,
+            grouped = keys.iter().map(|key| format!("r.{key}")).collect::<Vec<_>>().join(", "),
+            present = present.join(" AND "),
+            name = spi::literal(&self.checked.projection.name),
+        )
+    }
+
+    /// Folds through the code that appends use: loads a row, steps, writes it.
+    fn fold_tail(&mut self, up_to: Position) -> Result<()> {
+        let mut after = self.done;
+        let catalog = self.catalog;
+        if self.model.is_none() {
+            self.model = Some(Model::prepare(catalog, &self.checked.projection, Some(&self.copy.schema))?);
+        }
+        let Self { model: Some(model), scope, snapshot, .. } = self else {
+            return Err(Error::damaged("a replay without a model"));
+        };
+        let mut handled = 0;
+        let types = self.checked.projection.event_types.clone();
+        let load = spi::Plan::prepare(
+            "SELECT e, e.stream_id, e.event_type, e.position FROM refold.event AS e \
+             WHERE e.position OPERATOR(pg_catalog.>) $1 AND e.position OPERATOR(pg_catalog.<=) $2 \
+               AND ($3 IS NULL OR e.event_type OPERATOR(pg_catalog.=) ANY ($3)) ORDER BY e.position LIMIT $4",
+            &[pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::TEXTARRAYOID, pg_sys::INT8OID],
+        )?;
+        loop {
+            use crate::pg::call::value;
+            let last = memory::scratch(|| {
+                let args = [value(after), value(up_to), types.clone().and_then(value), value(TAIL_WINDOW)];
+                let (drafts, last) = spi::query(&load, &args, *snapshot, None, |rows| {
+                    let drafts = (0..rows.len()).map(|row| draft(rows, row)).collect::<Result<Vec<_>>>()?;
+                    let last =
+                        rows.len().checked_sub(1).map(|row| rows.need::<Position>(row, 3)).transpose()?;
+                    Ok((drafts, last))
+                })?;
+                let events: Vec<_> = drafts.iter().collect();
+                let keys = model.keys(catalog, &events, scope)?;
+                model.apply(catalog, &events, keys.as_deref(), scope)?;
+                handled += events.len() as i64;
+                Ok(last)
+            })?;
+            match last {
+                Some(position) => after = position,
+                None => break,
+            }
+        }
+        self.events += handled;
+        Ok(())
+    }
+
+    fn call_per_event(&mut self, up_to: Position) -> Result<()> {
+        self.scope.set_events_done(self.events);
+        let mut window = FIRST_WINDOW;
+        let mut after = self.done;
+        while after < up_to {
+            let end = up_to.min(after.saturating_add(window));
+            let sql = format!(
+                "SELECT pg_catalog.count(refold._event_step(q.e)) FROM (SELECT e FROM refold.event AS e WHERE {} \
+                 ORDER BY e.position OFFSET 0) AS q",
+                self.wanted(after, end)
+            );
+            self.run(&sql)?;
+            after = end;
+            if after < up_to && window < LARGEST_WINDOW {
+                self.copy.analyze()?;
+                self.progress.done(self.events);
+                self.progress.publish();
+                window *= 10;
+            }
+        }
+        Ok(())
+    }
+
+    fn call_per_batch(&mut self, up_to: Position) -> Result<()> {
+        let mut after = self.done;
+        while let Some((end, count)) = self.next_batch(after, up_to)? {
+            let sql = format!(
+                "SELECT {}(q.events) FROM (SELECT pg_catalog.array_agg(e ORDER BY e.position) AS events \
+                 FROM refold.event AS e WHERE {}) AS q",
+                self.checked.handler.qualified,
+                self.wanted(after, end)
+            );
+            self.run(&sql)?;
+            self.events += count;
+            self.progress.done(self.events);
+            after = end;
+        }
+        Ok(())
+    }
+
+    /// The last position of the next batch and its number of events: as many as half of work_mem holds, at least one.
+    fn next_batch(&self, after: Position, up_to: Position) -> Result<Option<(Position, i64)>> {
+        let sql = format!(
+            "SELECT pg_catalog.max(q.position), pg_catalog.count(*) FROM (\
+               SELECT e.position, pg_catalog.row_number() OVER w AS number, \
+                      pg_catalog.sum(pg_catalog.pg_column_size(e.data) OPERATOR(pg_catalog.+) \
+                                     pg_catalog.pg_column_size(e.metadata) OPERATOR(pg_catalog.+) 200) OVER w AS bytes \
+               FROM (SELECT * FROM refold.event AS e WHERE {} ORDER BY e.position LIMIT {LARGEST_BATCH}) AS e \
+               WINDOW w AS (ORDER BY e.position)\
+             ) AS q WHERE q.number OPERATOR(pg_catalog.=) 1 OR q.bytes OPERATOR(pg_catalog.<=) \
+               pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem')) OPERATOR(pg_catalog./) 2",
+            self.wanted(after, up_to)
+        );
+        let plan = spi::Plan::prepare(&sql, &[])?;
+        spi::query(&plan, &[], self.snapshot, None, |rows| {
+            Ok(rows.get::<Position>(0, 0).zip(rows.get::<i64>(0, 1)))
+        })
+    }
+}
+
+impl Waiting for Replay<'_> {
+    fn attempt(&mut self, attempt: i32) {
+        self.progress.attempts(attempt);
+        self.progress.phase(Phase::WaitingForAppends);
+    }
+
+    fn catch_up(&mut self, up_to: Position) -> Result<()> {
+        self.tail(up_to).map(drop)
+    }
+}
+
+fn draft(rows: &spi::Rows<'_>, row: usize) -> Result<Draft> {
+    let missing = || Error::damaged("the log holds a null");
+    Ok(Draft {
+        datum: rows.datum(row, 0).ok_or_else(missing)?,
+        stream_id: rows.datum(row, 1).ok_or_else(missing)?,
+        event_type: rows.need(row, 2)?,
+    })
+}

@@ -1,0 +1,97 @@
+//! Verifying: a rebuild that stops before the merge and reports the difference.
+//!
+//! Log and live tables are read on one snapshot, so nobody has to wait: what the snapshot sees of the log must fold to
+//! what it sees of the model.
+
+use super::copy::Copy;
+use super::lock_projection;
+use super::merge::{differ, same_key};
+use super::replay::Replay;
+use crate::error::Result;
+use crate::names::Position;
+use crate::pg::call::RowSink;
+use crate::pg::catalog::Catalog;
+use crate::pg::progress::{Phase, Progress};
+use crate::pg::{call, identity, locks, snapshot, spi};
+use crate::projection::check;
+use crate::projection::registry::Projection;
+use crate::projection::table::Table;
+
+/// Puts the rows in which the live model and a fresh fold differ into `sink`: table, key, live row, rebuilt row.
+pub fn verify(catalog: &Catalog, name: &str, sink: &mut RowSink) -> Result<()> {
+    // Under this lock no cut-over commits, so the snapshot taken after sees the model of the definition read here.
+    let projection = lock_projection(catalog, name)?;
+    for &table in &projection.tables {
+        locks::lock_relation(table, locks::Mode::AccessShare);
+    }
+    let checked = check::rebuilt_projection(catalog, projection, None)?;
+    let progress = Progress::start(catalog.gate, checked.projection.id.into(), true);
+    let snapshot = snapshot::Kept::take();
+    let copy = Copy::create(catalog, &checked.projection)?;
+    let mut replay = Replay::new(catalog, &checked, &copy, progress, spi::Snapshot::Kept(snapshot.as_ptr()));
+    replay.all(Position::MAX)?;
+    replay.progress.phase(Phase::Comparing);
+    for table in &copy.tables {
+        compare(&checked.projection, &copy, table, &snapshot, sink)?;
+    }
+    replay.finish();
+    copy.drop(catalog)?;
+    snapshot.release();
+    Ok(())
+}
+
+fn compare(
+    projection: &Projection,
+    copy: &Copy,
+    table: &Table,
+    snapshot: &snapshot::Kept,
+    sink: &mut RowSink,
+) -> Result<()> {
+    let key: Vec<_> = table
+        .key
+        .iter()
+        .map(|column| {
+            format!(
+                "{}, coalesce(l.{name}, s.{name})",
+                spi::literal(&unquoted(&column.name)),
+                name = column.name
+            )
+        })
+        .collect();
+    let first = &table.key[0].name;
+    let sql = format!(
+        "SELECT pg_catalog.jsonb_build_object({key}), CASE WHEN l.{first} IS NOT NULL THEN pg_catalog.to_jsonb(l) END, \
+           CASE WHEN s.{first} IS NOT NULL THEN pg_catalog.to_jsonb(s) END \
+         FROM (SELECT {columns} FROM ONLY {live} AS l) AS l FULL JOIN (SELECT {columns} FROM {copy} AS s) AS s \
+           ON {same_key} \
+         WHERE l.{first} IS NULL OR s.{first} IS NULL OR {differ}",
+        key = key.join(", "),
+        columns = table.list(str::to_owned),
+        live = table.qualified,
+        copy = copy.of(table),
+        same_key = same_key(table),
+        differ = differ(table),
+    );
+    identity::as_owner(projection.owner, &projection.settings, || {
+        let plan = spi::Plan::prepare(&sql, &[])?;
+        spi::query(&plan, &[], spi::Snapshot::Kept(snapshot.as_ptr()), None, |rows| {
+            for row in 0..rows.len() {
+                sink.put(&[
+                    call::value(table.relation),
+                    rows.datum(row, 0),
+                    rows.datum(row, 1),
+                    rows.datum(row, 2),
+                ]);
+            }
+            Ok(())
+        })
+    })
+}
+
+/// An identifier as the catalog has it.
+fn unquoted(name: &str) -> String {
+    match name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inner) => inner.replace("\"\"", "\""),
+        None => name.to_owned(),
+    }
+}

@@ -1,0 +1,56 @@
+//! The settings (GUCs) of refold.
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+static GATE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(25);
+static GATE_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(200);
+static IDLE_GATE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+
+/// Milliseconds that one request for the gate may queue appends behind it.
+pub fn gate_timeout() -> i32 {
+    GATE_TIMEOUT.get()
+}
+
+/// How often the gate is requested before the command gives up.
+pub fn gate_attempts() -> i32 {
+    GATE_ATTEMPTS.get()
+}
+
+/// Milliseconds that a session may idle in a transaction that holds the gate.
+pub fn idle_gate_timeout() -> i32 {
+    IDLE_GATE_TIMEOUT.get()
+}
+
+/// Defines the settings; called once, when the library is loaded.
+pub fn define() {
+    GucRegistry::define_int_guc(
+        c"refold.gate_timeout",
+        c"Sets how long one request for the gate may make appends wait.",
+        c"A rebuild that does not get the gate in this time withdraws, lets the appends pass and tries again.",
+        &GATE_TIMEOUT,
+        1,
+        60_000,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"refold.gate_attempts",
+        c"Sets how often a rebuild requests the gate before it fails with 55P03.",
+        c"Before each request the rebuild waits until nobody holds the gate, blocking no one.",
+        &GATE_ATTEMPTS,
+        1,
+        1_000_000,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"refold.idle_gate_timeout",
+        c"Limits how long a session may idle in a transaction that has rebuilt a projection.",
+        c"Every append waits for such a transaction's end. A shorter idle_in_transaction_session_timeout is kept; 0 sets none.",
+        &IDLE_GATE_TIMEOUT,
+        0,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+}
