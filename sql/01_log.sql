@@ -56,13 +56,13 @@ ALTER TABLE refold.event ENABLE ALWAYS TRIGGER immutable;
 
 CREATE FUNCTION refold.append_event(
   stream_id text, event_type text, data jsonb, metadata jsonb DEFAULT '{}', expected_version bigint DEFAULT NULL,
-  event_id uuid DEFAULT NULL, OUT stream_version bigint, OUT position bigint
+  event_id uuid DEFAULT NULL, OUT stream_version bigint, OUT "position" bigint
 ) LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_append_event';
 COMMENT ON FUNCTION refold.append_event(text, text, jsonb, jsonb, bigint, uuid) IS
   'Appends one event to a stream and applies the projections to it. expected_version: NULL no check, 0 new stream, -1 existing stream, n at version n. A repeated event_id returns the first append''s result.';
 
 CREATE FUNCTION refold.append_events(
-  stream_id text, events jsonb, expected_version bigint DEFAULT NULL, OUT stream_version bigint, OUT position bigint
+  stream_id text, events jsonb, expected_version bigint DEFAULT NULL, OUT stream_version bigint, OUT "position" bigint
 ) LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_append_events';
 COMMENT ON FUNCTION refold.append_events(text, jsonb, bigint) IS
   'Appends all or none of [{"type", "data", "metadata"?, "event_id"?}, ...] to a stream; returns the last event''s version and position.';

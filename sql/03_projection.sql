@@ -1,5 +1,12 @@
 -- The registry of projections.
 
+CREATE FUNCTION refold._fingerprint(function oid) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT pg_catalog.md5(ROW(p.prolang, p.prosrc, p.probin, p.prosqlbody::pg_catalog.text, p.proconfig, p.prosecdef,
+                            p.proisstrict, p.provolatile)::pg_catalog.text)
+    FROM pg_catalog.pg_proc AS p WHERE p.oid OPERATOR(pg_catalog.=) $1
+$$;
+COMMENT ON FUNCTION refold._fingerprint(oid) IS 'changes when a function''s definition does, whatever its owner and the search_path';
+
 CREATE TABLE refold.projection (
   projection_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   name text NOT NULL UNIQUE,

@@ -52,7 +52,7 @@ SELECT p.name,
        b.pid AS rebuilding_pid
   FROM refold.projection AS p
   LEFT JOIN LATERAL (
-    SELECT f.oid::regprocedure::text AS signature, md5(pg_get_functiondef(f.oid)) AS fingerprint
+    SELECT f.oid::regprocedure::text AS signature, refold._fingerprint(f.oid) AS fingerprint
       FROM pg_proc AS f WHERE f.oid = p.handler AND f.prokind = 'f'
   ) AS h ON true
   LEFT JOIN LATERAL (

@@ -1,6 +1,12 @@
 -- Nobody but the owner may do anything until it is granted; the two views show nothing of what users wrote.
 
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA refold FROM PUBLIC;
+
+-- What the views and a replay call with the rights of whoever reads or owns: they read nothing but pg_proc, and outside
+-- a replay they only fail.
+GRANT EXECUTE ON FUNCTION refold._fingerprint(oid), refold._fold_step(anyelement, refold.event),
+  refold._event_step(refold.event), refold._fail_key(text) TO PUBLIC;
+
 GRANT USAGE ON SCHEMA refold TO pg_monitor;
 GRANT SELECT ON refold.projections, refold.rebuild_progress TO pg_monitor;
 

@@ -50,7 +50,8 @@ static Oid	gate_oid = InvalidOid;
 static ExecutorCheckPerms_hook_type next_check_perms = NULL;
 
 ErrorData  *refold_prepare(const char *sql, int nargs, Oid *types, SPIPlanPtr *plan);
-ErrorData  *refold_execute(SPIPlanPtr plan, Datum *values, const char *nulls, Snapshot snapshot, RefoldScope *scope);
+ErrorData  *refold_execute(SPIPlanPtr plan, const char *sql, Datum *values, const char *nulls, Snapshot snapshot,
+						   RefoldScope *scope);
 ErrorData  *refold_command(const char *sql, RefoldScope *scope);
 ErrorData  *refold_lock_with_timeout(Oid relation, LOCKMODE mode, int timeout_ms, bool *granted);
 Datum		refold_step(FunctionCallInfo fcinfo, int event_argument);
@@ -111,6 +112,30 @@ leave_scope(RefoldScope *scope, RefoldScope *outer, ErrorContextCallback *line)
 	current_scope = outer;
 }
 
+/*
+ * SPI names each statement in the context of an error that it runs into. Of a statement of refold's own that would only
+ * tell how refold works: take the line out that quotes it. No such statement has a line break.
+ */
+static void
+hide_statement(ErrorData *error, const char *sql)
+{
+	char	   *found = error->context == NULL ? NULL : strstr(error->context, sql);
+	char	   *start,
+			   *end;
+
+	if (found == NULL || sql[0] == '\0')
+		return;
+	for (start = found; start > error->context && start[-1] != '\n'; start--)
+		;
+	end = strchr(found, '\n');
+	if (end != NULL)
+		memmove(start, end + 1, strlen(end + 1) + 1);
+	else if (start > error->context)
+		start[-1] = '\0';
+	else
+		error->context = NULL;
+}
+
 /* Takes the error off PostgreSQL's stack, into the caller's memory. PG_CATCH has restored error_context_stack. */
 static ErrorData *
 take_error(MemoryContext caller, RefoldScope *outer)
@@ -150,7 +175,8 @@ refold_prepare(const char *sql, int nargs, Oid *types, SPIPlanPtr *plan)
 
 /* Runs a plan on the given snapshot, or with NULL on the one that any command of the transaction would take. */
 ErrorData *
-refold_execute(SPIPlanPtr plan, Datum *values, const char *nulls, Snapshot snapshot, RefoldScope *scope)
+refold_execute(SPIPlanPtr plan, const char *sql, Datum *values, const char *nulls, Snapshot snapshot,
+			   RefoldScope *scope)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	RefoldScope *outer = current_scope;
@@ -172,6 +198,7 @@ refold_execute(SPIPlanPtr plan, Datum *values, const char *nulls, Snapshot snaps
 	PG_CATCH();
 	{
 		error = take_error(caller, outer);
+		hide_statement(error, sql);
 	}
 	PG_END_TRY();
 	return error;
@@ -199,6 +226,7 @@ refold_command(const char *sql, RefoldScope *scope)
 	PG_CATCH();
 	{
 		error = take_error(caller, outer);
+		hide_statement(error, sql);
 	}
 	PG_END_TRY();
 	return error;

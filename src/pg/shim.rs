@@ -75,6 +75,7 @@ unsafe extern "C-unwind" {
     ) -> *mut pg_sys::ErrorData;
     pub(super) fn refold_execute(
         plan: pg_sys::SPIPlanPtr,
+        sql: *const c_char,
         values: *mut pg_sys::Datum,
         nulls: *const c_char,
         snapshot: pg_sys::Snapshot,

@@ -16,6 +16,7 @@ pub type Arg = Option<pg_sys::Datum>;
 /// A prepared and kept plan.
 pub struct Plan {
     plan: pg_sys::SPIPlanPtr,
+    sql: CString,
     arguments: usize,
 }
 
@@ -32,7 +33,7 @@ impl Plan {
         };
         raised(error)?;
         finish();
-        Ok(Self { plan, arguments: types.len() })
+        Ok(Self { plan, sql: text, arguments: types.len() })
     }
 }
 
@@ -131,7 +132,14 @@ pub fn query<R>(
     };
     // SAFETY: connected to SPI; as many values and nulls as the plan has parameters; the call raises nothing.
     let error = unsafe {
-        shim::refold_execute(plan.plan, values.as_mut_ptr(), nulls.as_ptr(), snapshot, scope_pointer(scope))
+        shim::refold_execute(
+            plan.plan,
+            plan.sql.as_ptr(),
+            values.as_mut_ptr(),
+            nulls.as_ptr(),
+            snapshot,
+            scope_pointer(scope),
+        )
     };
     raised(error)?;
     let result = read(&rows())?;

@@ -30,7 +30,7 @@ pub struct Function {
 }
 
 const SQL: &str = "SELECT format('%I.%I', n.nspname, p.proname), p.oid::regprocedure::text, \
-      CASE WHEN p.prokind = 'f' THEN md5(pg_get_functiondef(p.oid)) ELSE '' END, \
+      refold._fingerprint(p.oid), \
       p.proargtypes::oid[], p.prorettype::oid, \
       CASE WHEN p.proallargtypes IS NOT NULL AND p.prorettype = 'record'::regtype THEN \
           ARRAY(SELECT a.type FROM unnest(p.proallargtypes, p.proargmodes) WITH ORDINALITY AS a (type, mode, n) \
