@@ -54,6 +54,14 @@ pub fn left_to_child<T>(interactive: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Never returns once a signal has come: the process is about to end, and what fails meanwhile, because its server is
+/// gone, is no news.
+pub fn stand_still_if_interrupted() {
+    while INTERRUPTED.load(Ordering::SeqCst) {
+        thread::park();
+    }
+}
+
 fn lock() -> MutexGuard<'static, Vec<Weak<dyn CleanUp>>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }

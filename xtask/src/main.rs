@@ -12,6 +12,7 @@ mod play;
 mod regress;
 mod report;
 mod server;
+mod server_log;
 mod stage;
 mod test;
 mod toolchain;
@@ -77,7 +78,9 @@ impl BuildArgs {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let result = run(Cli::parse());
+    interrupt::stand_still_if_interrupted();
+    match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");

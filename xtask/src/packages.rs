@@ -20,22 +20,22 @@ struct Need {
 /// Finds PostgreSQL with all we need, and installs what is missing where we may (as root, on Debian).
 pub fn provide(requested: Option<&Path>) -> Result<Postgres> {
     let found = Postgres::find(requested)?;
-    let missing = missing_packages(found.as_ref())?;
-    if missing.is_empty()
-        && let Some(pg) = found
-    {
-        return Ok(pg);
+    if let Some(pg) = found.as_ref().filter(|pg| missing(pg).is_empty()) {
+        return Ok(pg.clone());
     }
-    install(&missing)?;
+    if may_install() {
+        apt_get(["update".to_owned()])?;
+    }
+    install(&packages_for(found.as_ref())?)?;
     let pg = Postgres::find(requested)?.context("there is no PostgreSQL even after installing it")?;
-    let still_missing: Vec<_> = needs(&pg).into_iter().filter(|need| !need.present).collect();
-    match still_missing.first() {
+    match missing(&pg).first() {
         Some(need) => bail!("{} has no {}, even after installing {}", pg.version, need.what, need.package),
         None => Ok(pg),
     }
 }
 
-fn missing_packages(found: Option<&Postgres>) -> Result<Vec<String>> {
+/// The packages that complete `found`, or make up a PostgreSQL where there is none.
+fn packages_for(found: Option<&Postgres>) -> Result<Vec<String>> {
     let Some(pg) = found else {
         eprintln!("there is no PostgreSQL here");
         let major = offered_major()?;
@@ -44,13 +44,17 @@ fn missing_packages(found: Option<&Postgres>) -> Result<Vec<String>> {
             .to_vec());
     };
     let mut packages = Vec::new();
-    for need in needs(pg).into_iter().filter(|need| !need.present) {
+    for need in missing(pg) {
         eprintln!("{} lacks {}", pg.version, need.what);
         if !packages.contains(&need.package) {
             packages.push(need.package);
         }
     }
     Ok(packages)
+}
+
+fn missing(pg: &Postgres) -> Vec<Need> {
+    needs(pg).into_iter().filter(|need| !need.present).collect()
 }
 
 fn needs(pg: &Postgres) -> Vec<Need> {
@@ -106,9 +110,6 @@ fn starts_with(path: &Path, prefix: &str) -> bool {
 
 /// The first supported version that the package manager offers.
 fn offered_major() -> Result<u32> {
-    if may_install() {
-        update_lists()?;
-    }
     let offered = |major: &&u32| !versions_of(&format!("postgresql-{major}")).is_empty();
     let major = SUPPORTED.iter().find(offered);
     major
@@ -121,17 +122,12 @@ fn install(packages: &[String]) -> Result<()> {
     if !may_install() {
         bail!("run this as root, then try again:\n  apt-get {} {}", options.join(" "), packages.join(" "));
     }
-    update_lists()?;
     let pinned: Vec<String> = packages.iter().map(|package| pinned(package)).collect();
     apt_get(options.map(str::to_owned).into_iter().chain(pinned))
 }
 
 fn may_install() -> bool {
     Uid::effective().is_root() && Path::new("/usr/bin/apt-get").exists()
-}
-
-fn update_lists() -> Result<()> {
-    apt_get(["update".to_owned()])
 }
 
 fn apt_get(arguments: impl IntoIterator<Item = String>) -> Result<()> {

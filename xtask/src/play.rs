@@ -1,9 +1,10 @@
 //! The small tasks: build, install, psql.
 
 use anyhow::{Context, Result};
+use nix::unistd::{AccessFlags, access};
 use std::ffi::OsString;
 
-use crate::install::{self, Extension, Profile};
+use crate::install::{self, Profile};
 use crate::interrupt;
 use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
@@ -47,13 +48,16 @@ pub fn build(pg: &Postgres, profile: Profile) -> Result<()> {
 
 /// Installs an optimised build into the PostgreSQL itself.
 pub fn install(pg: &Postgres) -> Result<()> {
-    let extension: Extension = install::build(pg, Profile::Release)?;
-    extension.install_into(&pg.pkglibdir, &pg.sharedir).with_context(|| {
-        format!(
-            "{} cannot be written to: install as the user who owns it (root, for Debian's)",
-            pg.pkglibdir.display()
-        )
-    })?;
-    println!("installed into {}: now `CREATE EXTENSION {EXTENSION}` in a database", pg.pkglibdir.display());
+    // Asked before the build, which takes minutes.
+    for folder in [&pg.pkglibdir, &pg.sharedir.join("extension")] {
+        access(folder.as_path(), AccessFlags::W_OK).with_context(|| {
+            let folder = folder.display();
+            format!("you may not write to {folder}: install as its owner (root, if it is Debian's)")
+        })?;
+    }
+    let extension = install::build(pg, Profile::Release)?;
+    extension.install_into(&pg.pkglibdir, &pg.sharedir)?;
+    println!("{EXTENSION} {} is installed into {}", extension.version, pg.version);
+    println!("now say CREATE EXTENSION {EXTENSION} in a database of it");
     Ok(())
 }

@@ -5,6 +5,8 @@ use console::{Term, style};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::interrupt;
+
 /// The cases so far.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -18,6 +20,7 @@ impl Report {
         let started = Instant::now();
         announce(name);
         let result = run();
+        interrupt::stand_still_if_interrupted();
         let time = started.elapsed();
         match result {
             Ok(()) => self.pass(name, 1, time),

@@ -9,7 +9,7 @@ use crate::regress::{Selection, Suite, run_suite};
 use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
-use crate::{checks, demo, doc_sql};
+use crate::{checks, demo, doc_sql, server_log};
 
 /// `cargo xtask test`: everything.
 pub fn all(pg: &Postgres) -> Result<ExitCode> {
@@ -78,6 +78,7 @@ fn on_server(pg: &Postgres, report: &mut Report, tests: impl FnOnce(&Server, &mu
         }
     };
     tests(&server, report);
+    report.case("server log", || server_log::check(&server.log_file()));
     if report.failures() > failures_before {
         println!("logs: {}", server.preserve_logs()?.display());
     }

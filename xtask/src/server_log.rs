@@ -1,0 +1,40 @@
+//! What no test may leave in the server's log: crashes, and what PostgreSQL says of code that does not tidy up.
+
+use anyhow::{Context, Result, ensure};
+use regex::Regex;
+use std::fs;
+use std::path::Path;
+
+const FAULTS: &str = "PANIC:|terminated by signal|reference leak|refcount leak|file leak|resource was not closed|\
+                      you don't own a lock|snapshot .* still active|problem in alloc set";
+
+/// Fails with the lines of `log` that tell of a crash or a leak.
+pub fn check(log: &Path) -> Result<()> {
+    let text = fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
+    let faults = faults_in(&String::from_utf8_lossy(&text))?;
+    ensure!(faults.is_empty(), "{}", faults.join("\n"));
+    Ok(())
+}
+
+fn faults_in(log: &str) -> Result<Vec<String>> {
+    let fault = Regex::new(FAULTS)?;
+    // Statements and contexts quote what tests say; only messages count.
+    let message = Regex::new(r" (WARNING|FATAL|PANIC|LOG|TRAP): ")?;
+    let lines = log.lines().filter(|line| message.is_match(line) && fault.is_match(line));
+    Ok(lines.map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::faults_in;
+
+    #[test]
+    fn finds_leaks_and_crashes() -> anyhow::Result<()> {
+        let log = "06:00 [7] db psql WARNING:  relcache reference leak: relation \"gate\" not closed\n\
+                   06:00 [7] db psql ERROR:  division by zero\n\
+                   06:00 [7] db psql STATEMENT:  SELECT 'reference leak'\n\
+                   06:00 [1]   LOG:  server process (PID 9) was terminated by signal 11: Segmentation fault\n";
+        assert_eq!(faults_in(log)?.len(), 2);
+        Ok(())
+    }
+}
