@@ -27,7 +27,7 @@ pub fn all(pg: &Postgres) -> Result<ExitCode> {
             report.case("docs", || Err(error));
         }
         for (name, test) in demo::smoke_tests() {
-            report.case(&format!("demo {name}"), || test(server));
+            report.case(name, || test(server));
         }
     })?;
     Ok(report.close())
