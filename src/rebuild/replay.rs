@@ -257,14 +257,12 @@ impl<'a> Replay<'a> {
     /// The last position of the next batch and its number of events: as many as half of work_mem holds, at least one.
     fn next_batch(&self, after: Position, up_to: Position) -> Result<Option<(Position, i64)>> {
         let sql = format!(
-            "SELECT pg_catalog.max(q.position), pg_catalog.count(*) FROM (\
-               SELECT e.position, pg_catalog.row_number() OVER w AS number, \
-                      pg_catalog.sum(pg_catalog.pg_column_size(e.data) OPERATOR(pg_catalog.+) \
-                                     pg_catalog.pg_column_size(e.metadata) OPERATOR(pg_catalog.+) 200) OVER w AS bytes \
+            "SELECT max(q.position), count(*) FROM (\
+               SELECT e.position, row_number() OVER w AS number, \
+                      sum(pg_column_size(e.data) + pg_column_size(e.metadata) + 200) OVER w AS bytes \
                FROM (SELECT * FROM refold.event AS e WHERE {} ORDER BY e.position LIMIT {LARGEST_BATCH}) AS e \
                WINDOW w AS (ORDER BY e.position)\
-             ) AS q WHERE q.number OPERATOR(pg_catalog.=) 1 OR q.bytes OPERATOR(pg_catalog.<=) \
-               pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem')) OPERATOR(pg_catalog./) 2",
+             ) AS q WHERE q.number = 1 OR q.bytes <= pg_size_bytes(current_setting('work_mem')) / 2",
             self.wanted(after, up_to)
         );
         let plan = spi::Plan::prepare(&sql, &[])?;
