@@ -2,9 +2,9 @@
 
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA refold FROM PUBLIC;
 
--- What the views and a replay call with the rights of whoever reads or owns: they read nothing but pg_proc, and outside
--- a replay they only fail.
-GRANT EXECUTE ON FUNCTION refold._fingerprint(oid), refold._fold_step(anyelement, refold.event),
+-- What the views, read_all and a replay call with the rights of whoever reads or owns: they tell a hash of pg_proc and
+-- the last final position, and outside a replay the others only fail.
+GRANT EXECUTE ON FUNCTION refold._fingerprint(oid), refold._final_position(), refold._fold_step(anyelement, refold.event),
   refold._event_step(refold.event), refold._fail_key(text) TO PUBLIC;
 
 GRANT USAGE ON SCHEMA refold TO pg_monitor;

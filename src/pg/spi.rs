@@ -124,9 +124,9 @@ pub fn query<R>(
     let nulls: Vec<c_char> =
         args.iter().map(|arg| if arg.is_some() { b' ' } else { b'n' } as c_char).collect();
     connect();
-    // SAFETY: the newest snapshot is copied at once by whoever executes on it.
     let snapshot = match snapshot {
         Snapshot::Command => ptr::null_mut(),
+        // SAFETY: inside a transaction; SPI copies this static snapshot before anything else is done.
         Snapshot::Latest => unsafe { pg_sys::GetLatestSnapshot() },
         Snapshot::Kept(kept) => kept,
     };

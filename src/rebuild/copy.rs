@@ -14,7 +14,8 @@ pub struct Copy {
     pub schema: String,
     /// The live tables, in their projection's order.
     pub tables: Vec<Table>,
-    /// The handler's settings, with the copies' schema first on the search_path.
+    /// The handler's settings; for one that writes for itself with the copies' schema first on the search_path. A fold
+    /// writes nothing, and its `::T` must go on meaning the live table's row type.
     pub settings: Settings,
 }
 
@@ -25,10 +26,10 @@ impl Copy {
         let schema = format!("refold_copy_{}", process::id());
         let tables =
             projection.tables.iter().map(|&table| Table::read(catalog, table)).collect::<Result<Vec<_>>>()?;
-        let settings = Settings {
-            search_path: format!("{schema}, {}", projection.settings.search_path),
-            ..projection.settings.clone()
-        };
+        let mut settings = projection.settings.clone();
+        if projection.kind != Kind::Fold {
+            settings.search_path = format!("{schema}, {}", settings.search_path);
+        }
         let owner = identity::name_of(projection.owner);
         identity::as_refold(catalog.owner, || {
             spi::command(&format!("CREATE SCHEMA {schema} AUTHORIZATION {owner}"), None)
