@@ -52,7 +52,6 @@ static ExecutorCheckPerms_hook_type next_check_perms = NULL;
 ErrorData  *refold_prepare(const char *sql, int nargs, Oid *types, SPIPlanPtr *plan);
 ErrorData  *refold_execute(SPIPlanPtr plan, const char *sql, Datum *values, const char *nulls, Snapshot snapshot,
 						   RefoldScope *scope);
-ErrorData  *refold_command(const char *sql, RefoldScope *scope);
 ErrorData  *refold_lock_with_timeout(Oid relation, LOCKMODE mode, int timeout_ms, bool *granted);
 Datum		refold_step(FunctionCallInfo fcinfo, int event_argument);
 void		refold_set_gate(Oid gate);
@@ -193,34 +192,6 @@ refold_execute(SPIPlanPtr plan, const char *sql, Datum *values, const char *null
 		rc = SPI_execute_snapshot(plan, values, nulls, snapshot, InvalidSnapshot, false, true, 0);
 		if (rc < 0)
 			elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
-		leave_scope(scope, outer, &line);
-	}
-	PG_CATCH();
-	{
-		error = take_error(caller, outer);
-		hide_statement(error, sql);
-	}
-	PG_END_TRY();
-	return error;
-}
-
-/* Runs SQL text without parameters, utility commands included. */
-ErrorData *
-refold_command(const char *sql, RefoldScope *scope)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	RefoldScope *outer = current_scope;
-	ErrorContextCallback line;
-	ErrorData  *volatile error = NULL;
-
-	PG_TRY();
-	{
-		int			rc;
-
-		enter_scope(scope, &line);
-		rc = SPI_execute(sql, false, 0);
-		if (rc < 0)
-			elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
 		leave_scope(scope, outer, &line);
 	}
 	PG_CATCH();

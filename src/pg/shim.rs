@@ -81,7 +81,6 @@ unsafe extern "C-unwind" {
         snapshot: pg_sys::Snapshot,
         scope: *mut Scope,
     ) -> *mut pg_sys::ErrorData;
-    pub(super) fn refold_command(sql: *const c_char, scope: *mut Scope) -> *mut pg_sys::ErrorData;
     pub(super) fn refold_lock_with_timeout(
         relation: pg_sys::Oid,
         mode: pg_sys::LOCKMODE,

@@ -152,15 +152,9 @@ pub fn execute(plan: &Plan, args: &[Arg], scope: Option<&mut Scope>) -> Result<u
     query(plan, args, Snapshot::Command, scope, |rows| Ok(rows.len() as u64))
 }
 
-/// Runs SQL text without parameters, utility commands included.
-pub fn command(sql: &str, scope: Option<&mut Scope>) -> Result<u64> {
-    let text = c_string(sql)?;
-    connect();
-    // SAFETY: connected to SPI; the text outlives the call, which raises nothing.
-    raised(unsafe { shim::refold_command(text.as_ptr(), scope_pointer(scope)) })?;
-    let processed = rows().len() as u64;
-    finish();
-    Ok(processed)
+/// Runs SQL text without parameters, utility commands included; returns how many rows it processed.
+pub fn command(sql: &str) -> Result<u64> {
+    execute(&Plan::prepare(sql, &[])?, &[], None)
 }
 
 /// Prepares, runs and forgets: for what runs once.

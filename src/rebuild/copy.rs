@@ -32,7 +32,7 @@ impl Copy {
         }
         let owner = identity::name_of(projection.owner);
         identity::as_refold(catalog.owner, || {
-            spi::command(&format!("CREATE SCHEMA {schema} AUTHORIZATION {owner}"), None)
+            spi::command(&format!("CREATE SCHEMA {schema} AUTHORIZATION {owner}"))
         })?;
         let copy = Self { schema, tables, settings };
         identity::as_owner(projection.owner, &copy.settings, || match projection.kind {
@@ -54,7 +54,7 @@ impl Copy {
                 "CREATE AGGREGATE {}.fold(refold.event) (SFUNC = refold._fold_step, STYPE = {})",
                 self.schema, table.qualified
             );
-            spi::command(&sql, None)?;
+            spi::command(&sql)?;
         }
         Ok(())
     }
@@ -67,13 +67,13 @@ impl Copy {
                 self.of(table),
                 table.qualified
             );
-            spi::command(&sql, None)?;
+            spi::command(&sql)?;
             for (column, sequence) in identity_sequences(table.relation)? {
                 let sql = format!(
                     "ALTER TABLE {} ALTER {column} SET DEFAULT pg_catalog.nextval({sequence}::pg_catalog.regclass)",
                     self.of(table)
                 );
-                spi::command(&sql, None)?;
+                spi::command(&sql)?;
             }
         }
         Ok(())
@@ -82,10 +82,7 @@ impl Copy {
     /// Gives a fold's filled table its key.
     pub fn add_keys(&self) -> Result<()> {
         for table in &self.tables {
-            spi::command(
-                &format!("ALTER TABLE {} ADD PRIMARY KEY ({})", self.of(table), table.key_list()),
-                None,
-            )?;
+            spi::command(&format!("ALTER TABLE {} ADD PRIMARY KEY ({})", self.of(table), table.key_list()))?;
         }
         Ok(())
     }
@@ -93,7 +90,7 @@ impl Copy {
     /// Collects statistics, so that plans made while the copies were empty are made again.
     pub fn analyze(&self) -> Result<()> {
         for table in &self.tables {
-            spi::command(&format!("ANALYZE {}", self.of(table)), None)?;
+            spi::command(&format!("ANALYZE {}", self.of(table)))?;
         }
         Ok(())
     }
@@ -101,7 +98,7 @@ impl Copy {
     /// Removes the schema and what it holds.
     pub fn drop(&self, catalog: &Catalog) -> Result<()> {
         identity::as_refold_quiet(catalog.owner, || {
-            spi::command(&format!("DROP SCHEMA {} CASCADE", self.schema), None)
+            spi::command(&format!("DROP SCHEMA {} CASCADE", self.schema))
         })?;
         Ok(())
     }

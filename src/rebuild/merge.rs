@@ -49,7 +49,7 @@ pub fn merge(catalog: &Catalog, projection: &Projection, copy: &Copy) -> Result<
 }
 
 fn run(sql: &str) -> Result<i64> {
-    spi::command(sql, None).map(|processed| processed as i64)
+    spi::command(sql).map(|processed| processed as i64)
 }
 
 /// Rows without a counterpart; with secondary unique keys also the rows that differ, for an UPDATE that swaps two

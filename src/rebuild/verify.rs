@@ -4,15 +4,15 @@
 //! what it sees of the model.
 
 use super::copy::Copy;
-use super::lock_projection;
 use super::merge::{differ, same_key};
 use super::replay::Replay;
+use super::{hold_tables, lock_projection};
 use crate::error::Result;
 use crate::names::Position;
 use crate::pg::call::RowSink;
 use crate::pg::catalog::Catalog;
 use crate::pg::progress::{Phase, Progress};
-use crate::pg::{call, identity, locks, snapshot, spi};
+use crate::pg::{call, identity, snapshot, spi};
 use crate::projection::check;
 use crate::projection::registry::Projection;
 use crate::projection::table::Table;
@@ -21,9 +21,7 @@ use crate::projection::table::Table;
 pub fn verify(catalog: &Catalog, name: &str, sink: &mut RowSink) -> Result<()> {
     // Under this lock no cut-over commits, so the snapshot taken after sees the model of the definition read here.
     let projection = lock_projection(catalog, name)?;
-    for &table in &projection.tables {
-        locks::lock_relation(table, locks::Mode::AccessShare);
-    }
+    hold_tables(&projection);
     let checked = check::rebuilt_projection(catalog, projection, None)?;
     let progress = Progress::start(catalog.gate, checked.projection.id.into(), true);
     let snapshot = snapshot::Kept::take();
