@@ -1,5 +1,13 @@
 -- The log: one immutable row for each event.
 
+DO $$
+BEGIN
+  IF pg_catalog.current_setting('server_encoding') <> 'UTF8' THEN
+    RAISE feature_not_supported USING MESSAGE = 'refold needs a database with the encoding UTF8',
+      HINT = 'Use CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0.';
+  END IF;
+END $$;
+
 CREATE SCHEMA refold;
 COMMENT ON SCHEMA refold IS 'event log, projections and rebuilds';
 

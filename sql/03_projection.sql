@@ -43,6 +43,12 @@ CREATE TABLE refold.projection_table (
 );
 COMMENT ON TABLE refold.projection_table IS 'The tables that each projection owns; a table belongs to one projection.';
 
+CREATE TABLE refold.serial_turn (
+  projection_id integer PRIMARY KEY REFERENCES refold.projection ON DELETE CASCADE,
+  turn bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+COMMENT ON TABLE refold.serial_turn IS 'One row for each serial projection; whoever appends to it updates the row before its positions are drawn.';
+
 CREATE FUNCTION refold._invalidate_registry() RETURNS trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'refold_invalidate_registry';
 COMMENT ON FUNCTION refold._invalidate_registry() IS 'tells every backend that the registry has changed';

@@ -15,3 +15,4 @@ SELECT pg_catalog.pg_extension_config_dump('refold.event_position_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('refold.projection', '');
 SELECT pg_catalog.pg_extension_config_dump('refold.projection_projection_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('refold.projection_table', '');
+SELECT pg_catalog.pg_extension_config_dump('refold.serial_turn', '');

@@ -29,7 +29,7 @@ fn append_event(call: &Call) -> Result<Option<Datum>> {
 fn append_events(call: &Call) -> Result<Option<Datum>> {
     refuse_in_handler("append events")?;
     let stream = StreamId::new(call.get(0))?;
-    let text = jsonb::to_text(call.datum(1).ok_or_else(|| Error::null_argument("events"))?);
+    let text = jsonb::to_text(call.datum(1).ok_or_else(|| Error::null_argument("events"))?)?;
     let expected = ExpectedVersion::new(call.get(2))?;
     let no_metadata = jsonb::from_text("{}");
     let events = batch::parse(&text)?

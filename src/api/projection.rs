@@ -48,6 +48,7 @@ fn verify_projection(call: &Call) -> Result<Option<Datum>> {
 
 fn drop_projection(call: &Call) -> Result<Option<Datum>> {
     refuse_in_handler("drop projections")?;
+    rebuild::require_read_committed("drop_projection")?;
     let name = projection_name(call.get(0))?;
     rebuild::drop_projection(&catalog::get()?, &name)?;
     Ok(Some(Datum::from(0)))

@@ -10,7 +10,7 @@ pub fn last_drawn(catalog: &Catalog) -> Result<Position> {
     const SQL: &str = "SELECT CASE WHEN s.is_called THEN s.last_value \
                        ELSE s.last_value OPERATOR(pg_catalog.-) 1 END FROM refold.event_position_seq AS s";
     identity::as_refold(catalog.owner, || {
-        spi::query_once(SQL, &[], &[], spi::Snapshot::Latest, |rows| rows.need(0, 0))
+        spi::query_once(SQL, &[], spi::Snapshot::Latest, |rows| rows.need(0, 0))
     })
 }
 

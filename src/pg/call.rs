@@ -98,6 +98,14 @@ fn report(error: Report) -> ! {
     unreachable!("an error was reported")
 }
 
+/// Sends a warning to the client.
+pub fn warn(message: &str, detail: &str, hint: &str) {
+    ErrorReport::new(pgrx::PgSqlErrorCode::ERRCODE_WARNING, message.to_owned(), "refold")
+        .set_detail(detail)
+        .set_hint(hint)
+        .report(PgLogLevel::WARNING);
+}
+
 /// Runs a function's body and answers its caller.
 ///
 /// # Safety

@@ -50,6 +50,7 @@ fn owner_of(relation: pg_sys::Oid) -> Result<pg_sys::Oid> {
 }
 
 fn look_up() -> Result<Catalog> {
+    require_utf8()?;
     // SAFETY: a syscache look-up inside a transaction.
     let namespace = unsafe { pg_sys::get_namespace_oid(c"refold".as_ptr(), true) };
     let event = relation(namespace, c"event")?;
@@ -68,6 +69,16 @@ fn look_up() -> Result<Catalog> {
     })
 }
 
+/// 0A000 in a database of another encoding: its text would be damaged on its way through Rust.
+fn require_utf8() -> Result<()> {
+    // SAFETY: reads a variable of the backend.
+    if unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32 {
+        return Ok(());
+    }
+    Err(Error::unsupported("refold needs a database with the encoding UTF8")
+        .hint("Use CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0."))
+}
+
 /// refold's objects as of now.
 pub fn get() -> Result<Catalog> {
     loop {
@@ -81,6 +92,7 @@ pub fn get() -> Result<Catalog> {
         if invalidation::count() == before {
             // SAFETY: sets a variable of the shim.
             unsafe { shim::refold_set_gate(catalog.gate) };
+            invalidation::watch_gate(catalog.gate);
             CATALOG.set(Some((before, catalog)));
             return Ok(catalog);
         }
@@ -93,8 +105,9 @@ pub fn get_under_gate() -> Result<Catalog> {
         let catalog = get()?;
         locks::lock_relation(catalog.gate, locks::Mode::RowExclusive);
         // Locking has accepted invalidations: if the gate was replaced meanwhile, this finds the new one.
-        if get()?.gate == catalog.gate {
-            return Ok(catalog);
+        let locked = get()?;
+        if locked.gate == catalog.gate {
+            return Ok(locked);
         }
     }
 }

@@ -24,6 +24,12 @@ impl Settings {
     }
 }
 
+/// The role that the session acts as.
+pub fn current_user() -> pg_sys::Oid {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::GetUserId() }
+}
+
 /// A role's name, quoted.
 pub fn name_of(role: pg_sys::Oid) -> String {
     // SAFETY: catalog look-ups that return palloc'd C strings; an unknown role is an error, guarded.
@@ -53,7 +59,8 @@ fn run_as<R>(role: pg_sys::Oid, restriction: u32, body: impl FnOnce() -> Result<
     Ok(result)
 }
 
-/// Runs refold's own statements as the owner of its tables: no user code, each name and operator qualified.
+/// Runs refold's own statements as the owner of its tables, a superuser as a rule: nothing that names a user's relation,
+/// type or function is evaluated here, and each name and operator is qualified.
 pub fn as_refold<R>(owner: pg_sys::Oid, body: impl FnOnce() -> Result<R>) -> Result<R> {
     run_as(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE, body)
 }

@@ -1,24 +1,45 @@
 //! The counter that tells a cache it is old (I3, I4).
 //!
-//! Each change of a projection's state sends a relcache invalidation of the gate, and each change of a live table's
-//! definition one of that table. A reader compares the counter before and after it reads.
+//! Each change of a projection's state sends a relcache invalidation of the gate, each change of a live table's
+//! definition one of that table, each change of a handler or of a schema's name one of its catalog's row. A reader
+//! compares the counter before and after it reads.
 
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-    static WATCHED: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
+/// What the registry's cache depends on besides the gate.
+#[derive(Default)]
+struct Watched {
+    relations: Vec<pg_sys::Oid>,
+    /// Hashes of functions, as the syscache has them.
+    functions: Vec<u32>,
 }
 
-/// How many invalidations of watched relations this backend has seen.
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+    static GATE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+    static WATCHED: RefCell<Option<Watched>> = const { RefCell::new(None) };
+}
+
+/// How many invalidations that count this backend has seen.
 pub fn count() -> u64 {
     COUNT.get()
 }
 
-/// The relations whose invalidation counts; none watched means that all count.
-pub fn watch(relations: Vec<pg_sys::Oid>) {
-    WATCHED.set(relations);
+/// The gate, whose invalidation always counts.
+pub fn watch_gate(gate: pg_sys::Oid) {
+    GATE.set(gate);
+}
+
+/// The relations and functions whose invalidation counts; before the first call all do.
+pub fn watch(relations: Vec<pg_sys::Oid>, functions: &[pg_sys::Oid]) {
+    // SAFETY: hashes an OID as the syscache of functions does.
+    let hash = |function: &pg_sys::Oid| unsafe {
+        let none = pg_sys::Datum::from(0);
+        let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
+        pg_sys::GetSysCacheHashValue(cache, (*function).into(), none, none, none)
+    };
+    WATCHED.set(Some(Watched { relations, functions: functions.iter().map(hash).collect() }));
 }
 
 /// Tells every backend, at this transaction's commit, that the relation has changed.
@@ -27,21 +48,48 @@ pub fn send(relation: pg_sys::Oid) {
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) }
 }
 
-unsafe extern "C-unwind" fn on_relcache(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    let counts = relation == pg_sys::InvalidOid
-        || WATCHED
-            .try_with(|watched| match watched.try_borrow() {
-                Ok(watched) => watched.is_empty() || watched.contains(&relation),
-                Err(_) => true,
-            })
-            .unwrap_or(true);
-    if counts {
+/// Counts one if `counts` says so of what is watched, or if that cannot be told.
+fn note(counts: impl FnOnce(&Watched) -> bool) {
+    let counts = WATCHED.try_with(|watched| match watched.try_borrow().as_deref() {
+        Ok(Some(watched)) => counts(watched),
+        Ok(None) | Err(_) => true,
+    });
+    if counts.unwrap_or(true) {
         let _ = COUNT.try_with(|count| count.set(count.get() + 1));
     }
 }
 
-/// Registers the callback; called once, when the library is loaded.
+unsafe extern "C-unwind" fn on_relation(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    note(|watched| {
+        relation == pg_sys::InvalidOid
+            || GATE.try_with(Cell::get).is_ok_and(|gate| gate == relation)
+            || watched.relations.contains(&relation)
+    });
+}
+
+unsafe extern "C-unwind" fn on_function(_argument: pg_sys::Datum, _cache: i32, hash: u32) {
+    note(|watched| hash == 0 || watched.functions.contains(&hash));
+}
+
+unsafe extern "C-unwind" fn on_schema(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    note(|_| true);
+}
+
+/// Registers the callbacks; called once, when the library is loaded.
 pub fn register() {
-    // SAFETY: the callback raises nothing and lives as long as the backend.
-    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(on_relcache), pg_sys::Datum::from(0)) }
+    let none = pg_sys::Datum::from(0);
+    // SAFETY: the callbacks raise nothing and live as long as the backend.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(on_relation), none);
+        pg_sys::CacheRegisterSyscacheCallback(
+            pg_sys::SysCacheIdentifier::PROCOID as i32,
+            Some(on_function),
+            none,
+        );
+        pg_sys::CacheRegisterSyscacheCallback(
+            pg_sys::SysCacheIdentifier::NAMESPACEOID as i32,
+            Some(on_schema),
+            none,
+        );
+    }
 }

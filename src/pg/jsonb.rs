@@ -1,16 +1,17 @@
 //! jsonb to text and back, by PostgreSQL's own functions.
 
+use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
-/// The text of a jsonb value.
-pub fn to_text(value: pg_sys::Datum) -> String {
+/// The text of a jsonb value, in UTF-8.
+pub fn to_text(value: pg_sys::Datum) -> Result<String> {
     // SAFETY: jsonb_out takes one jsonb and returns a palloc'd C string in the server's encoding.
     unsafe {
         let text = pg_sys::OidOutputFunctionCall(pg_sys::F_JSONB_OUT.into(), value);
-        let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
+        let owned = CStr::from_ptr(text).to_str().map(str::to_owned);
         pg_sys::pfree(text.cast());
-        owned
+        owned.map_err(|_| Error::damaged("a jsonb value is not in UTF-8"))
     }
 }
 

@@ -3,7 +3,6 @@
 //! Whether a lock is held is asked of the lock manager each time: ROLLBACK TO SAVEPOINT gives back what was taken
 //! since, so a flag would lie.
 
-use super::call::value;
 use super::{shim, spi};
 use crate::error::Result;
 use pgrx::pg_sys;
@@ -24,10 +23,8 @@ pub enum Domain {
     Stream = 11,
     /// One key of one fold.
     FoldKey = 12,
-    /// A serial projection's appends.
-    Serial = 13,
     /// A rebuild, a creation or a removal of one projection.
-    Rebuild = 14,
+    Rebuild = 13,
 }
 
 /// Waits for a lock on a relation, to the end of the transaction.
@@ -36,24 +33,25 @@ pub fn lock_relation(relation: pg_sys::Oid, mode: Mode) {
     unsafe { pg_sys::LockRelationOid(relation, mode as i32) }
 }
 
-/// Takes a lock on a relation if it can be had at once.
-pub fn try_lock_relation(relation: pg_sys::Oid, mode: Mode) -> bool {
-    // SAFETY: as lock_relation.
-    unsafe { pg_sys::ConditionalLockRelationOid(relation, mode as i32) }
-}
+/// A relation, the mode to lock it in, and how many milliseconds to wait for that.
+pub type Wanted = (pg_sys::Oid, Mode, i32);
 
-/// Gives one hold of a relation's lock back before the transaction ends.
-pub fn unlock_relation(relation: pg_sys::Oid, mode: Mode) {
-    // SAFETY: the caller holds the lock in this mode.
-    unsafe { pg_sys::UnlockRelationOid(relation, mode as i32) }
-}
-
-/// Waits for a lock on a relation, `timeout_ms` at most; false on timeout, and nothing has changed.
-pub fn lock_relation_within(relation: pg_sys::Oid, mode: Mode, timeout_ms: i32) -> Result<bool> {
+/// Takes all the locks in their order, to the end of the transaction, or none: false on a timeout.
+pub fn lock_together(wanted: &[Wanted]) -> Result<bool> {
+    let relations: Vec<_> = wanted.iter().map(|wanted| wanted.0).collect();
+    let modes: Vec<_> = wanted.iter().map(|wanted| wanted.1 as pg_sys::LOCKMODE).collect();
+    let timeouts: Vec<_> = wanted.iter().map(|wanted| wanted.2).collect();
     let mut granted = false;
-    // SAFETY: inside a transaction; the shim restores memory context and resource owner, and raises nothing.
+    // SAFETY: three arrays of the same length that outlive the call; inside a transaction; the shim restores memory
+    // context and resource owner, and raises nothing.
     spi::raised(unsafe {
-        shim::refold_lock_with_timeout(relation, mode as i32, timeout_ms, &raw mut granted)
+        shim::refold_lock_together(
+            wanted.len() as i32,
+            relations.as_ptr(),
+            modes.as_ptr(),
+            timeouts.as_ptr(),
+            &raw mut granted,
+        )
     })?;
     Ok(granted)
 }
@@ -127,24 +125,23 @@ pub fn key_holder(domain: Domain, key: u64) -> Result<Option<i32>> {
           AND l.classid OPERATOR(pg_catalog.=) $1 AND l.objid OPERATOR(pg_catalog.=) $2 \
           AND l.objsubid OPERATOR(pg_catalog.=) $3";
     let args = [
-        value(pg_sys::Oid::from((key >> 32) as u32)),
-        value(pg_sys::Oid::from(key as u32)),
-        value(domain as i16),
+        spi::arg(pg_sys::Oid::from((key >> 32) as u32)),
+        spi::arg(pg_sys::Oid::from(key as u32)),
+        spi::arg(domain as i16),
     ];
-    let types = [pg_sys::OIDOID, pg_sys::OIDOID, pg_sys::INT2OID];
-    spi::query_once(SQL, &types, &args, spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0)))
+    spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0)))
 }
 
-/// The processes that hold a lock on the relation that conflicts with appends' RowExclusive being kept out.
+/// The other processes that hold a lock on the relation stronger than a reader's.
 pub fn relation_holders(relation: pg_sys::Oid) -> Result<Vec<i32>> {
     const SQL: &str = "SELECT coalesce(pg_catalog.array_agg(DISTINCT l.pid), '{}') FROM pg_catalog.pg_locks AS l \
         WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.granted \
-          AND l.relation OPERATOR(pg_catalog.=) $1 AND l.mode OPERATOR(pg_catalog.<>) 'AccessShareLock' \
+          AND l.relation OPERATOR(pg_catalog.=) $1 AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid \
+            FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) \
+          AND l.mode OPERATOR(pg_catalog.<>) 'AccessShareLock' \
           AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()";
-    let args = [value(relation)];
-    spi::query_once(SQL, &[pg_sys::OIDOID], &args, spi::Snapshot::Latest, |rows| {
-        Ok(rows.get(0, 0).unwrap_or_default())
-    })
+    let args = [spi::arg(relation)];
+    spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0).unwrap_or_default()))
 }
 
 fn acquire_key(domain: Domain, key: u64, at_once: bool) -> bool {

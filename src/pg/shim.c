@@ -1,6 +1,6 @@
 /*
  * The few things that must be done in C: catching an error of user code whole, so that it can be raised again as it
- * was (a pgrx boundary keeps only its code, message, detail and hint); a lock with a timeout; the two hooks; and the
+ * was (a pgrx boundary keeps only its code, message, detail and hint); locks with a timeout; the two hooks; and the
  * step functions that call a handler once per event from inside PostgreSQL's executor.
  *
  * Every function called from Rust returns the caught error, or NULL. No frame of Rust is ever jumped over.
@@ -40,6 +40,9 @@ typedef struct RefoldScope
 	TupleDesc	event_desc;
 	HeapTupleHeader event;		/* the event being handled, or NULL */
 	Oid			handler;		/* for the step functions */
+	Oid			state_type;		/* of a fold; InvalidOid for a per-event handler */
+	Oid			event_type;
+	int			nest_level;		/* of transactions, when the scope was entered */
 	const Oid  *guarded;		/* live tables the handler must not touch during a replay */
 	int			guarded_count;
 	int64		events_done;
@@ -52,7 +55,8 @@ static ExecutorCheckPerms_hook_type next_check_perms = NULL;
 ErrorData  *refold_prepare(const char *sql, int nargs, Oid *types, SPIPlanPtr *plan);
 ErrorData  *refold_execute(SPIPlanPtr plan, const char *sql, Datum *values, const char *nulls, Snapshot snapshot,
 						   RefoldScope *scope);
-ErrorData  *refold_lock_with_timeout(Oid relation, LOCKMODE mode, int timeout_ms, bool *granted);
+ErrorData  *refold_lock_together(int count, const Oid *relations, const LOCKMODE *modes, const int *timeouts_ms,
+								 bool *granted);
 Datum		refold_step(FunctionCallInfo fcinfo, int event_argument);
 void		refold_set_gate(Oid gate);
 void		refold_install_hooks(void);
@@ -99,6 +103,7 @@ enter_scope(RefoldScope *scope, ErrorContextCallback *line)
 	line->arg = scope;
 	line->previous = error_context_stack;
 	error_context_stack = line;
+	scope->nest_level = GetCurrentTransactionNestLevel();
 	current_scope = scope;
 }
 
@@ -203,12 +208,28 @@ refold_execute(SPIPlanPtr plan, const char *sql, Datum *values, const char *null
 	return error;
 }
 
+/* Takes the locks in order, waiting for each no longer than its timeout. */
+static void
+lock_each(int count, const Oid *relations, const LOCKMODE *modes, const int *timeouts_ms)
+{
+	for (int i = 0; i < count; i++)
+	{
+		int			nest_level = NewGUCNestLevel();
+		char		timeout[16];
+
+		snprintf(timeout, sizeof(timeout), "%d", timeouts_ms[i]);
+		(void) set_config_option("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		LockRelationOid(relations[i], modes[i]);
+		AtEOXact_GUC(false, nest_level);
+	}
+}
+
 /*
- * Waits for a relation lock no longer than timeout_ms. A lock that was had belongs to the caller's (sub)transaction; a
- * timeout leaves nothing behind.
+ * Takes all the locks, or none: in a subtransaction, whose rollback gives back what was had. Locks that were had belong
+ * to the caller's (sub)transaction.
  */
 ErrorData *
-refold_lock_with_timeout(Oid relation, LOCKMODE mode, int timeout_ms, bool *granted)
+refold_lock_together(int count, const Oid *relations, const LOCKMODE *modes, const int *timeouts_ms, bool *granted)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -219,17 +240,10 @@ refold_lock_with_timeout(Oid relation, LOCKMODE mode, int timeout_ms, bool *gran
 	*granted = false;
 	PG_TRY();
 	{
-		char		timeout[16];
-		int			nest_level;
-
 		BeginInternalSubTransaction(NULL);
 		in_subtransaction = true;
 		MemoryContextSwitchTo(caller);
-		nest_level = NewGUCNestLevel();
-		snprintf(timeout, sizeof(timeout), "%d", timeout_ms);
-		(void) set_config_option("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-		LockRelationOid(relation, mode);
-		AtEOXact_GUC(false, nest_level);
+		lock_each(count, relations, modes, timeouts_ms);
 		ReleaseCurrentSubTransaction();
 		in_subtransaction = false;
 		*granted = true;
@@ -237,18 +251,50 @@ refold_lock_with_timeout(Oid relation, LOCKMODE mode, int timeout_ms, bool *gran
 	PG_CATCH();
 	{
 		error = take_error(caller, outer);
-		if (in_subtransaction)
-			RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-		{
-			FreeErrorData(error);
-			error = NULL;
-		}
 	}
 	PG_END_TRY();
+
+	if (error != NULL && in_subtransaction)
+	{
+		bool		timed_out = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+
+		PG_TRY();
+		{
+			RollbackAndReleaseCurrentSubTransaction();
+			if (timed_out)
+				error = NULL;
+		}
+		PG_CATCH();
+		{
+			error = take_error(caller, outer);
+		}
+		PG_END_TRY();
+	}
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
 	return error;
+}
+
+/*
+ * Prepares the call of the current scope's handler. Users can call the step functions too, while a replay runs: what
+ * does not have the handler's own arguments never gets to it.
+ */
+static FmgrInfo *
+handler_of(FunctionCallInfo fcinfo, const RefoldScope *scope, int event_argument)
+{
+	FmgrInfo   *handler;
+	bool		is_fold = OidIsValid(scope->state_type);
+
+	if (PG_NARGS() != (is_fold ? 2 : 1) || event_argument != PG_NARGS() - 1 ||
+		get_fn_expr_argtype(fcinfo->flinfo, event_argument) != scope->event_type ||
+		(is_fold && get_fn_expr_argtype(fcinfo->flinfo, 0) != scope->state_type))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this function is internal to refold's replay")));
+	handler = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(FmgrInfo));
+	fmgr_info_cxt(scope->handler, handler, fcinfo->flinfo->fn_mcxt);
+	fcinfo->flinfo->fn_extra = handler;
+	return handler;
 }
 
 /* Calls the current scope's handler with the arguments as they came; argument event_argument is the event. */
@@ -260,16 +306,17 @@ refold_step(FunctionCallInfo fcinfo, int event_argument)
 	LOCAL_FCINFO(call, 2);
 	Datum		result;
 
-	if (scope == NULL || !OidIsValid(scope->handler) || PG_NARGS() > 2)
+	/*
+	 * Not inside a handler, and not inside a subtransaction of user code: an error of this call then ends the scope,
+	 * so that scope->event never outlives its event.
+	 */
+	if (scope == NULL || !OidIsValid(scope->handler) || scope->event != NULL || PG_ARGISNULL(event_argument) ||
+		GetCurrentTransactionNestLevel() != scope->nest_level)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this function is internal to refold's replay")));
 	if (handler == NULL)
-	{
-		handler = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(FmgrInfo));
-		fmgr_info_cxt(scope->handler, handler, fcinfo->flinfo->fn_mcxt);
-		fcinfo->flinfo->fn_extra = handler;
-	}
+		handler = handler_of(fcinfo, scope, event_argument);
 	InitFunctionCallInfoData(*call, handler, PG_NARGS(), fcinfo->fncollation, fcinfo->context, NULL);
 	for (int i = 0; i < PG_NARGS(); i++)
 		call->args[i] = fcinfo->args[i];

@@ -11,6 +11,9 @@ pub struct Scope {
     event_desc: pg_sys::TupleDesc,
     event: pg_sys::HeapTupleHeader,
     handler: pg_sys::Oid,
+    state_type: pg_sys::Oid,
+    event_type: pg_sys::Oid,
+    nest_level: c_int,
     guarded: *const pg_sys::Oid,
     guarded_count: c_int,
     events_done: i64,
@@ -25,6 +28,9 @@ impl Scope {
             event_desc,
             event: ptr::null_mut(),
             handler: pg_sys::InvalidOid,
+            state_type: pg_sys::InvalidOid,
+            event_type: pg_sys::InvalidOid,
+            nest_level: 0,
             guarded: ptr::null(),
             guarded_count: 0,
             events_done: 0,
@@ -42,9 +48,12 @@ impl Scope {
         unsafe { CStr::from_ptr(self.projection) }.to_str().unwrap_or_default()
     }
 
-    /// The function that the step functions call.
-    pub fn set_handler(&mut self, handler: pg_sys::Oid) {
+    /// The function that the step functions call, and the types of its arguments; `state` is InvalidOid for a
+    /// per-event handler.
+    pub fn set_handler(&mut self, handler: pg_sys::Oid, state: pg_sys::Oid, event: pg_sys::Oid) {
         self.handler = handler;
+        self.state_type = state;
+        self.event_type = event;
     }
 
     /// Tables that user code must not touch; the slice must outlive the scope's use.
@@ -81,10 +90,11 @@ unsafe extern "C-unwind" {
         snapshot: pg_sys::Snapshot,
         scope: *mut Scope,
     ) -> *mut pg_sys::ErrorData;
-    pub(super) fn refold_lock_with_timeout(
-        relation: pg_sys::Oid,
-        mode: pg_sys::LOCKMODE,
-        timeout_ms: c_int,
+    pub(super) fn refold_lock_together(
+        count: c_int,
+        relations: *const pg_sys::Oid,
+        modes: *const pg_sys::LOCKMODE,
+        timeouts_ms: *const c_int,
         granted: *mut bool,
     ) -> *mut pg_sys::ErrorData;
     pub(super) fn refold_step(fcinfo: pg_sys::FunctionCallInfo, event_argument: c_int) -> pg_sys::Datum;

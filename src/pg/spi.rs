@@ -3,7 +3,7 @@
 use super::shim;
 use super::shim::Scope;
 use crate::error::{Error, ForeignError, Result};
-use pgrx::{FromDatum, pg_sys};
+use pgrx::{FromDatum, IntoDatum, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CString, c_char};
 use std::marker::PhantomData;
@@ -157,15 +157,23 @@ pub fn command(sql: &str) -> Result<u64> {
     execute(&Plan::prepare(sql, &[])?, &[], None)
 }
 
+/// A parameter with its type.
+pub type TypedArg = (pg_sys::Oid, Arg);
+
+/// A Rust value as a parameter.
+pub fn arg<T: IntoDatum>(value: T) -> TypedArg {
+    (T::type_oid(), value.into_datum())
+}
+
 /// Prepares, runs and forgets: for what runs once.
 pub fn query_once<R>(
     sql: &str,
-    types: &[pg_sys::Oid],
-    args: &[Arg],
+    args: &[TypedArg],
     snapshot: Snapshot,
     read: impl FnOnce(&Rows<'_>) -> Result<R>,
 ) -> Result<R> {
-    query(&Plan::prepare(sql, types)?, args, snapshot, None, read)
+    let (types, args): (Vec<_>, Vec<_>) = args.iter().copied().unzip();
+    query(&Plan::prepare(sql, &types)?, &args, snapshot, None, read)
 }
 
 /// An error that the shim has caught.

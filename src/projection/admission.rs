@@ -82,8 +82,7 @@ impl Observer for Admission {
             work.keys = keys::of_drafts(catalog, &work.projection, &events)?;
             key_locks.add(&work.projection, work.keys.as_deref());
         }
-        key_locks.take();
-        Ok(())
+        key_locks.take(catalog)
     }
 
     fn before_insert(&mut self, events: Vec<Draft>) {

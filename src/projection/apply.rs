@@ -15,7 +15,7 @@ use crate::pg::{event_tuple, spi};
 enum Writer {
     Fold {
         keys: KeyFunction,
-        fold: Fold,
+        fold: Box<Fold>,
     },
     /// One call for each event.
     Event(spi::Plan),
@@ -31,6 +31,9 @@ impl Model {
     /// fold; handlers that write for themselves are led there by the search_path.
     pub fn prepare(catalog: &Catalog, projection: &Projection, copy: Option<&str>) -> Result<Self> {
         let handler = Function::read(catalog, projection.handler)?.qualified;
+        if copy.is_none() && projection.kind != Kind::Fold {
+            super::table::require_found_by_name(catalog, &projection.tables)?;
+        }
         let call = |argument| spi::Plan::prepare(&format!("SELECT {handler}($1)"), &[argument]);
         Ok(Self(match projection.kind {
             Kind::PerEvent => Writer::Event(call(catalog.event_type)?),
@@ -50,7 +53,7 @@ impl Model {
                     Some(schema) => format!("{schema}.{}", table.name),
                     None => table.qualified.clone(),
                 };
-                let fold = Fold::prepare(catalog, &handler, &table, &target, &keys.types)?;
+                let fold = Box::new(Fold::prepare(catalog, &handler, &table, &target, &keys.types)?);
                 Writer::Fold { keys, fold }
             }
         }))

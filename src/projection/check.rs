@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::names::EventType;
 use crate::pg::catalog::Catalog;
 use crate::pg::identity::Settings;
-use crate::pg::{call, identity, spi, types};
+use crate::pg::{identity, locks, spi, types};
 use pgrx::pg_sys;
 use std::cell::OnceCell;
 use std::ffi::CString;
@@ -31,13 +31,18 @@ pub struct Checked {
 const FORMS: &str = "A handler is f(event refold.event) RETURNS void, f(events refold.event[]) RETURNS void, or the \
     fold f(state T, event refold.event) RETURNS T, where T is a table's row type.";
 
-/// Checks a new projection; it has no id and no generation yet.
+/// Checks a new projection, and locks its tables against being altered; it has no id and no generation yet.
 pub fn new_projection(catalog: &Catalog, request: Request) -> Result<Checked> {
     let handler = Function::read(catalog, request.handler)?;
     let kind = kind_of(catalog, &handler)?;
     let tables = tables_of(kind, &handler, request.tables)?;
+    for &table in &tables {
+        locks::lock_relation(table, locks::Mode::AccessShare);
+    }
     let owner = check_tables(catalog, kind, &tables, true)?;
     check_handler(catalog, kind, &handler, &tables, owner)?;
+    let settings = capture_settings()?;
+    check_contents(catalog, kind, &tables, owner, &settings)?;
     let key = request.key.map(|key| Function::read(catalog, key)).transpose()?;
     check_key(catalog, kind, key.as_ref(), &tables, owner)?;
     require_log_access(catalog, owner)?;
@@ -53,7 +58,7 @@ pub fn new_projection(catalog: &Catalog, request: Request) -> Result<Checked> {
         event_types: request.event_types.map(event_types).transpose()?,
         serial: request.serial,
         owner,
-        settings: capture_settings()?,
+        settings,
         generation: 1,
         tables,
         live: OnceCell::new(),
@@ -86,7 +91,8 @@ pub fn rebuilt_projection(
         return Err(Error::bad_function(format!("{} folds another table", handler.signature))
             .hint("Drop the projection and create it with the other handler."));
     }
-    check_tables(catalog, kind, &projection.tables, false)?;
+    // The tables' owner may have changed: the handler runs as the present one from this rebuild on.
+    projection.owner = check_tables(catalog, kind, &projection.tables, false)?;
     check_handler(catalog, kind, &handler, &projection.tables, projection.owner)?;
     let key = projection.key.map(|key| Function::read(catalog, key)).transpose()?;
     check_key(catalog, kind, key.as_ref(), &projection.tables, projection.owner)?;
@@ -147,9 +153,17 @@ const TABLE: &str = "SELECT format('%I.%I', n.nspname, c.relname), c.relkind::te
       EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 3 = 3), \
       EXISTS (SELECT FROM pg_rewrite AS r WHERE r.ev_class = c.oid), \
       EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attidentity = 'a' AND NOT a.attisdropped), \
-      EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND NOT i.indisprimary \
-                AND (i.indisunique OR i.indisexclusion)) \
+      (EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND NOT i.indisprimary \
+                 AND (i.indisunique OR i.indisexclusion)) \
+       OR EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attidentity = 'a' \
+                 AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary \
+                                   AND a.attnum = ANY (i.indkey)))) \
         AND EXISTS (SELECT FROM pg_constraint AS f WHERE f.confrelid = c.oid AND f.contype = 'f'), \
+      EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tginitdeferred), \
+      EXISTS (SELECT FROM pg_constraint AS f WHERE f.conrelid = c.oid AND f.contype = 'f' \
+                AND f.confrelid = ANY ($2) AND (f.confdeltype NOT IN ('a', 'r') OR f.confupdtype NOT IN ('a', 'r'))), \
+      EXISTS (SELECT FROM pg_index AS i JOIN pg_collation AS o ON o.oid = ANY (i.indcollation) \
+               WHERE i.indrelid = c.oid AND i.indisprimary AND NOT o.collisdeterministic), \
       n.nspname IN ('refold', 'pg_catalog', 'information_schema'), \
       (SELECT p.name FROM refold.projection_table AS t JOIN refold.projection AS p USING (projection_id) \
         WHERE t.relation = c.oid) \
@@ -167,14 +181,18 @@ struct Facts {
     has_before_trigger: bool,
     has_rule: bool,
     has_identity: bool,
-    unique_and_referenced: bool,
+    rewritten_and_referenced: bool,
+    has_deferred: bool,
+    cascades: bool,
+    key_is_vague: bool,
     system: bool,
     projection: Option<String>,
 }
 
-fn facts(catalog: &Catalog, table: pg_sys::Oid) -> Result<Facts> {
+fn facts(catalog: &Catalog, table: pg_sys::Oid, tables: &[pg_sys::Oid]) -> Result<Facts> {
     identity::as_refold_pinned(catalog.owner, || {
-        spi::query_once(TABLE, &[pg_sys::OIDOID], &[call::value(table)], spi::Snapshot::Latest, |rows| {
+        let args = [spi::arg(table), spi::arg(tables.to_vec())];
+        spi::query_once(TABLE, &args, spi::Snapshot::Latest, |rows| {
             if rows.len() == 0 {
                 return Err(Error::new(
                     pgrx::PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
@@ -192,9 +210,12 @@ fn facts(catalog: &Catalog, table: pg_sys::Oid) -> Result<Facts> {
                 has_before_trigger: rows.need(0, 7)?,
                 has_rule: rows.need(0, 8)?,
                 has_identity: rows.need(0, 9)?,
-                unique_and_referenced: rows.need(0, 10)?,
-                system: rows.need(0, 11)?,
-                projection: rows.get(0, 12),
+                rewritten_and_referenced: rows.need(0, 10)?,
+                has_deferred: rows.need(0, 11)?,
+                cascades: rows.need(0, 12)?,
+                key_is_vague: rows.need(0, 13)?,
+                system: rows.need(0, 14)?,
+                projection: rows.get(0, 15),
             })
         })
     })
@@ -204,7 +225,7 @@ fn facts(catalog: &Catalog, table: pg_sys::Oid) -> Result<Facts> {
 fn check_tables(catalog: &Catalog, kind: Kind, tables: &[pg_sys::Oid], new: bool) -> Result<pg_sys::Oid> {
     let mut owner = None;
     for (index, &table) in tables.iter().enumerate() {
-        let facts = facts(catalog, table)?;
+        let facts = facts(catalog, table, tables)?;
         if tables[..index].contains(&table) {
             return Err(Error::bad_value(format!("table {} is named twice", facts.name)));
         }
@@ -219,13 +240,30 @@ fn check_tables(catalog: &Catalog, kind: Kind, tables: &[pg_sys::Oid], new: bool
                 "Its owner or a member of that role may create the projection; handlers run as that role.",
             ));
         }
-        if new && !is_empty(catalog, &facts.name)? {
-            return Err(Error::wrong_state(format!("table {} is not empty", facts.name))
+    }
+    owner.ok_or_else(|| Error::bad_value("tables must not be empty"))
+}
+
+/// A new projection's tables are empty, and what its handler will find by their names.
+fn check_contents(
+    catalog: &Catalog,
+    kind: Kind,
+    tables: &[pg_sys::Oid],
+    owner: pg_sys::Oid,
+    settings: &Settings,
+) -> Result<()> {
+    for &table in tables {
+        let name = facts(catalog, table, tables)?.name;
+        if !is_empty(owner, settings, &name)? {
+            return Err(Error::wrong_state(format!("table {name} is not empty"))
                 .detail("A new projection's model is built from the log alone.")
                 .hint("Truncate the table, or create another."));
         }
     }
-    owner.ok_or_else(|| Error::bad_value("tables must not be empty"))
+    if kind == Kind::Fold {
+        return Ok(());
+    }
+    identity::as_owner(owner, settings, || super::table::require_found_by_name(catalog, tables))
 }
 
 fn check_table(kind: Kind, facts: &Facts, new: bool) -> Result<()> {
@@ -277,19 +315,38 @@ fn check_table(kind: Kind, facts: &Facts, new: bool) -> Result<()> {
             "Use a column that the handler fills.",
         );
     }
-    if facts.unique_and_referenced {
+    if facts.rewritten_and_referenced {
         return refuse(
-            "It has a second unique key and is referenced by a foreign key: a rebuild could not swap unique values.",
-            "Drop the foreign key or the second unique key.",
+            "It is referenced by a foreign key and has a second unique key, or an identity column outside its primary key: a rebuild replaces rows of such a table by deleting them first.",
+            "Drop the foreign key, or the second unique key or identity.",
+        );
+    }
+    if facts.has_deferred {
+        return refuse(
+            "It has an initially deferred constraint or trigger, which would run after the handler, with the rights of whoever appends.",
+            "Use ALTER TABLE ... ALTER CONSTRAINT ... INITIALLY IMMEDIATE.",
+        );
+    }
+    if facts.cascades {
+        return refuse(
+            "It has a foreign key to a table of the same projection that cascades: the copies of a rebuild have no foreign keys.",
+            "Declare it NO ACTION and let the handler do what the cascade does.",
+        );
+    }
+    if facts.key_is_vague {
+        return refuse(
+            "Its primary key has a nondeterministic collation.",
+            "Use a deterministic collation, and lower() or the like in the key function.",
         );
     }
     Ok(())
 }
 
-fn is_empty(catalog: &Catalog, qualified: &str) -> Result<bool> {
+/// Asked as the table's owner: only catalogs are read with refold's own rights.
+fn is_empty(owner: pg_sys::Oid, settings: &Settings, qualified: &str) -> Result<bool> {
     let sql = format!("SELECT NOT EXISTS (SELECT FROM ONLY {qualified})");
-    identity::as_refold_pinned(catalog.owner, || {
-        spi::query_once(&sql, &[], &[], spi::Snapshot::Latest, |rows| rows.need(0, 0))
+    identity::as_owner(owner, settings, || {
+        spi::query_once(&sql, &[], spi::Snapshot::Latest, |rows| rows.need(0, 0))
     })
 }
 
@@ -349,20 +406,16 @@ fn qualified_mention(catalog: &Catalog, source: &str, table: pg_sys::Oid) -> Res
           regexp_replace(n.nspname, '(\W)', '\\\1', 'g'), regexp_replace(c.relname, '(\W)', '\\\1', 'g'))
         THEN format('%I.%I', n.nspname, c.relname) END
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1"#;
-    let args = [call::value(table), call::value(source)];
+    let args = [spi::arg(table), spi::arg(source)];
     identity::as_refold_pinned(catalog.owner, || {
-        spi::query_once(SQL, &[pg_sys::OIDOID, pg_sys::TEXTOID], &args, spi::Snapshot::Latest, |rows| {
-            Ok(rows.get(0, 0))
-        })
+        spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0)))
     })
 }
 
 fn mentions(catalog: &Catalog, source: &str, pattern: &str) -> Result<bool> {
-    let args = [call::value(source), call::value(pattern)];
+    let args = [spi::arg(source), spi::arg(pattern)];
     identity::as_refold_pinned(catalog.owner, || {
-        spi::query_once("SELECT $1 ~* $2", &[pg_sys::TEXTOID; 2], &args, spi::Snapshot::Latest, |rows| {
-            rows.need(0, 0)
-        })
+        spi::query_once("SELECT $1 ~* $2", &args, spi::Snapshot::Latest, |rows| rows.need(0, 0))
     })
 }
 
@@ -395,29 +448,26 @@ fn check_key(
     };
     require_execute(catalog, key, owner)?;
     let fits = key.plain && !key.returns_set && key.arguments == [catalog.event_type];
-    if !fits || key.columns != wanted {
+    // A row of one column is another type than the column.
+    let of_one_column = matches!(wanted[..], [column] if key.result != column);
+    if !fits || key.columns != wanted || of_one_column {
         return Err(Error::bad_function(format!("{} is not a key of {}", key.signature, table.qualified))
             .detail("A key takes one refold.event and returns the primary key's type, for several columns a row of their types.")
             .hint("NULL means that the event is not for this projection."));
     }
-    let probe = format!(
-        "SELECT pg_catalog.hash_record_extended(k, 0) FROM (SELECT {}) AS k",
-        key.columns
-            .iter()
-            .map(|&column| format!("NULL::{}", types::qualified_name(column)))
-            .collect::<Vec<_>>()
-            .join(", ")
-    );
-    identity::as_refold_pinned(catalog.owner, || {
-        spi::query_once(&probe, &[], &[], spi::Snapshot::Latest, |_| Ok(()))
-    })
+    match key.columns.iter().find(|&&column| !types::is_hashable(column)) {
+        None => Ok(()),
+        Some(&column) => Err(Error::bad_function(format!("{} is not a key", key.signature))
+            .detail(format!("Its type {} cannot be hashed.", types::qualified_name(column)))
+            .hint("Use a type with a hash operator class, such as its text.")),
+    }
 }
 
 fn require_execute(catalog: &Catalog, function: &Function, owner: pg_sys::Oid) -> Result<()> {
     const SQL: &str = "SELECT has_function_privilege($1, $2, 'EXECUTE'), pg_get_userbyid($1)::text";
-    let args = [call::value(owner), call::value(function.oid)];
+    let args = [spi::arg(owner), spi::arg(function.oid)];
     identity::as_refold_pinned(catalog.owner, || {
-        spi::query_once(SQL, &[pg_sys::OIDOID; 2], &args, spi::Snapshot::Latest, |rows| {
+        spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| {
             if rows.need(0, 0)? {
                 return Ok(());
             }
@@ -434,7 +484,7 @@ fn require_log_access(catalog: &Catalog, owner: pg_sys::Oid) -> Result<()> {
     const SQL: &str = "SELECT has_table_privilege($1, 'refold.event', 'SELECT') \
         AND has_schema_privilege($1, 'refold', 'USAGE'), pg_get_userbyid($1)::text";
     identity::as_refold_pinned(catalog.owner, || {
-        spi::query_once(SQL, &[pg_sys::OIDOID], &[call::value(owner)], spi::Snapshot::Latest, |rows| {
+        spi::query_once(SQL, &[spi::arg(owner)], spi::Snapshot::Latest, |rows| {
             if rows.need(0, 0)? {
                 return Ok(());
             }
@@ -451,8 +501,7 @@ fn capture_settings() -> Result<Settings> {
     const SQL: &str = "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(s.name), ', ' ORDER BY s.n) \
         FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY AS s (name, n) \
         WHERE NOT pg_catalog.starts_with(s.name::pg_catalog.text, 'pg_temp')";
-    let path: Option<String> =
-        spi::query_once(SQL, &[], &[], spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0)))?;
+    let path: Option<String> = spi::query_once(SQL, &[], spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0)))?;
     Ok(Settings {
         search_path: path.into_iter().chain(["pg_temp".to_owned()]).collect::<Vec<_>>().join(", "),
         time_zone: identity::value_of(c"timezone"),

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::log::append::Draft;
 use crate::pg::catalog::Catalog;
 use crate::pg::shim::Scope;
-use crate::pg::spi;
+use crate::pg::{snapshot, spi};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// The statements of one fold on one table: the live one, or a rebuild's copy of it.
@@ -20,6 +20,8 @@ pub struct Fold {
     update: spi::Plan,
     /// Key.
     delete: spi::Plan,
+    /// Key: one row if there is one.
+    look_up: spi::Plan,
 }
 
 /// The stored row as a value of the live table's row type; a generated column is NULL in it.
@@ -63,7 +65,7 @@ impl Fold {
         );
         let update = format!(
             "UPDATE ONLY {target} AS t SET {assignments} WHERE {by_key} AND {of_key}",
-            assignments = table.list(|name| format!("{name} = {}", state_column(name))),
+            assignments = table.assign(state_column),
         );
         Ok(Self {
             load_and_step: spi::Plan::prepare(&load_and_step, &with(&[catalog.event_type]))?,
@@ -74,6 +76,10 @@ impl Fold {
             insert: spi::Plan::prepare(&insert, &with(&[table.row_type]))?,
             update: spi::Plan::prepare(&update, &with(&[table.row_type]))?,
             delete: spi::Plan::prepare(&format!("DELETE FROM ONLY {target} AS t WHERE {by_key}"), key_types)?,
+            look_up: spi::Plan::prepare(
+                &format!("SELECT FROM ONLY {target} AS t WHERE {by_key}"),
+                key_types,
+            )?,
         })
     }
 
@@ -111,12 +117,24 @@ impl Fold {
     fn write(&self, key: &[spi::Arg], exists: bool, state: spi::Arg, scope: &mut Scope) -> Result<()> {
         let with_state = [key, &[state]].concat();
         let written = match (exists, state) {
-            (false, None) => return Ok(()),
+            (false, None) => return self.require_absent(key),
             (true, None) => spi::execute(&self.delete, key, Some(scope))?,
             (false, Some(_)) => spi::execute(&self.insert, &with_state, Some(scope))?,
             (true, Some(_)) => spi::execute(&self.update, &with_state, Some(scope))?,
         };
         if written == 1 { Ok(()) } else { Err(wrong_key(scope.projection())) }
+    }
+
+    /// 40001 in a transaction that keeps one snapshot, if there is a row by now: where one is written, PostgreSQL
+    /// says so itself.
+    fn require_absent(&self, key: &[spi::Arg]) -> Result<()> {
+        if !snapshot::keeps_one_snapshot()
+            || spi::query(&self.look_up, key, spi::Snapshot::Latest, None, |rows| Ok(rows.len()))? == 0
+        {
+            return Ok(());
+        }
+        Err(Error::retry("the row of a projection was created after this transaction's snapshot")
+            .hint("Retry the transaction."))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::pg::catalog::Catalog;
-use crate::pg::{call, identity, spi};
+use crate::pg::{identity, spi};
 use pgrx::pg_sys;
 
 /// A function, as far as refold cares.
@@ -50,7 +50,7 @@ impl Function {
     /// Reads a function's definition; 42883 if there is none.
     pub fn read(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Self> {
         identity::as_refold_pinned(catalog.owner, || {
-            spi::query_once(SQL, &[pg_sys::OIDOID], &[call::value(oid)], spi::Snapshot::Latest, |rows| {
+            spi::query_once(SQL, &[spi::arg(oid)], spi::Snapshot::Latest, |rows| {
                 if rows.len() == 0 {
                     return Err(Error::new(
                         pgrx::PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,

@@ -1,13 +1,15 @@
 //! The keys of a fold: which row an event belongs to, and the locks that order what feeds one row (I6).
 
 use super::registry::{Kind, Projection};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::append::Draft;
+use crate::pg::call::value;
 use crate::pg::catalog::Catalog;
 use crate::pg::event_tuple;
 use crate::pg::shim::Scope;
 use crate::pg::{identity, locks, spi};
 use pgrx::pg_sys;
+use std::cell::Cell;
 
 /// The values of a fold's key columns for one event.
 #[derive(Clone)]
@@ -90,34 +92,63 @@ pub fn of_drafts(
     })
 }
 
+/// Distinct fold-key locks of one projection: a batch with more keys than that makes some keys wait for each other
+/// instead of filling the server's lock table.
+const KEY_LOCKS: u64 = 1024;
+
 /// The locks that one append needs besides its stream's, in the order in which every append takes them.
 #[derive(Default)]
 pub struct KeyLocks {
-    serial: Vec<u64>,
+    serial: Vec<i32>,
     keys: Vec<u64>,
 }
 
 impl KeyLocks {
     pub fn add(&mut self, projection: &Projection, keys: Option<&[Option<Key>]>) {
         if projection.serial {
-            self.serial.push(projection.id as u64);
+            self.serial.push(projection.id);
         } else if projection.key.is_some() {
             let seed = projection.id as u64;
             let hashes = keys.unwrap_or_default().iter().flatten();
-            self.keys.extend(hashes.map(|key| locks::hash(&key.hash.to_ne_bytes(), seed)));
+            self.keys.extend(
+                hashes.map(|key| (seed << 32) | (locks::hash(&key.hash.to_ne_bytes(), seed) % KEY_LOCKS)),
+            );
         }
     }
 
     /// I6: waits for all of them; the positions are drawn after.
-    pub fn take(mut self) {
-        for (domain, mut keys) in
-            [(locks::Domain::Serial, std::mem::take(&mut self.serial)), (locks::Domain::FoldKey, self.keys)]
-        {
-            keys.sort_unstable();
-            keys.dedup();
-            for key in keys {
-                locks::lock_key(domain, key);
+    pub fn take(mut self, catalog: &Catalog) -> Result<()> {
+        if !self.serial.is_empty() {
+            take_turns(catalog, &self.serial)?;
+        }
+        self.keys.sort_unstable();
+        self.keys.dedup();
+        for key in self.keys {
+            locks::lock_key(locks::Domain::FoldKey, key);
+        }
+        Ok(())
+    }
+}
+
+thread_local! {
+    static TURN: spi::KeptPlan = const { Cell::new(None) };
+}
+
+/// A serial projection's appends take turns at its row: updating it waits for whoever has the turn, and in a
+/// transaction whose snapshot is older than the last turn it is 40001, as any such update.
+fn take_turns(catalog: &Catalog, projections: &[i32]) -> Result<()> {
+    const SQL: &str = "UPDATE refold.serial_turn AS t SET turn = t.turn OPERATOR(pg_catalog.+) 1 \
+        WHERE t.projection_id OPERATOR(pg_catalog.=) $1";
+    identity::as_refold(catalog.owner, || {
+        let plan = spi::kept(&TURN, catalog.event, || spi::Plan::prepare(SQL, &[pg_sys::INT4OID]))?;
+        for &projection in projections {
+            if spi::execute(plan, &[value(projection)], None)? != 1 {
+                return Err(Error::retry(
+                    "a serial projection was created after this transaction's snapshot",
+                )
+                .hint("Retry the transaction."));
             }
         }
-    }
+        Ok(())
+    })
 }

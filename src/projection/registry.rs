@@ -120,7 +120,7 @@ fn read(rows: &spi::Rows<'_>, row: usize) -> Result<Projection> {
 fn load(catalog: &Catalog, count: u64) -> Result<Registry> {
     let sql = format!("{LOAD} ORDER BY p.projection_id");
     let projections = identity::as_refold_pinned(catalog.owner, || {
-        spi::query_once(&sql, &[], &[], spi::Snapshot::Latest, |rows| {
+        spi::query_once(&sql, &[], spi::Snapshot::Latest, |rows| {
             (0..rows.len()).map(|row| read(rows, row).map(Rc::new)).collect::<Result<Vec<_>>>()
         })
     })?;
@@ -139,7 +139,9 @@ pub fn current(catalog: &Catalog) -> Result<Rc<Registry>> {
         }
         let registry = Rc::new(load(catalog, before)?);
         let tables = registry.projections.iter().flat_map(|projection| projection.tables.iter().copied());
-        invalidation::watch(tables.chain([catalog.gate]).collect());
+        let functions =
+            registry.projections.iter().flat_map(|projection| [Some(projection.handler), projection.key]);
+        invalidation::watch(tables.collect(), &functions.flatten().collect::<Vec<_>>());
         // Loading with the old list of watched relations could have missed one: take what was loaded only if
         // nothing came, and then load once more if the list is new.
         if invalidation::count() == before {
@@ -154,7 +156,7 @@ pub fn current(catalog: &Catalog) -> Result<Rc<Registry>> {
 pub fn find(catalog: &Catalog, name: &str) -> Result<Projection> {
     let sql = format!("{LOAD} WHERE p.name = $1");
     let found = identity::as_refold_pinned(catalog.owner, || {
-        spi::query_once(&sql, &[pg_sys::TEXTOID], &[value(name)], spi::Snapshot::Latest, |rows| {
+        spi::query_once(&sql, &[spi::arg(name)], spi::Snapshot::Latest, |rows| {
             (rows.len() > 0).then(|| read(rows, 0)).transpose()
         })
     })?;
@@ -171,25 +173,18 @@ pub struct Built {
 pub fn bump(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
     const SQL: &str = "UPDATE refold.projection AS p SET generation = p.generation + 1, handler = $2, \
         handler_signature = $3, handler_fingerprint = $4, rebuilt_at = clock_timestamp(), rebuilt_events = $5, \
-        rebuilt_in = make_interval(secs => $6) WHERE p.projection_id = $1 RETURNING p.generation";
-    let types = [
-        pg_sys::INT4OID,
-        pg_sys::OIDOID,
-        pg_sys::TEXTOID,
-        pg_sys::TEXTOID,
-        pg_sys::INT8OID,
-        pg_sys::FLOAT8OID,
-    ];
+        rebuilt_in = make_interval(secs => $6), owner = $7 WHERE p.projection_id = $1 RETURNING p.generation";
     let args = [
-        value(checked.projection.id),
-        value(checked.handler.oid),
-        value(checked.handler.signature.as_str()),
-        value(checked.handler.fingerprint.as_str()),
-        value(built.events),
-        value(built.duration.as_secs_f64()),
+        spi::arg(checked.projection.id),
+        spi::arg(checked.handler.oid),
+        spi::arg(checked.handler.signature.as_str()),
+        spi::arg(checked.handler.fingerprint.as_str()),
+        spi::arg(built.events),
+        spi::arg(built.duration.as_secs_f64()),
+        spi::arg(checked.projection.owner),
     ];
     identity::as_refold_pinned(catalog.owner, || {
-        spi::query_once(SQL, &types, &args, spi::Snapshot::Command, |rows| rows.need(0, 0))
+        spi::query_once(SQL, &args, spi::Snapshot::Command, |rows| rows.need(0, 0))
     })
 }
 
@@ -200,35 +195,35 @@ pub fn insert(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64>
           handler_fingerprint, key, key_signature, event_types, serial, owner, search_path, time_zone, date_style, \
           interval_style, rebuilt_events, rebuilt_in) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, make_interval(secs => $16)) \
-        RETURNING projection_id, generation), \
+        RETURNING projection_id, generation, serial), \
       t AS (INSERT INTO refold.projection_table (relation, projection_id, ordinal) \
-        SELECT t.relation, p.projection_id, t.ordinal FROM p, unnest($17) WITH ORDINALITY AS t (relation, ordinal)) \
+        SELECT t.relation, p.projection_id, t.ordinal FROM p, unnest($17) WITH ORDINALITY AS t (relation, ordinal)), \
+      s AS (INSERT INTO refold.serial_turn (projection_id) SELECT p.projection_id FROM p WHERE p.serial) \
       SELECT p.generation FROM p";
     let projection = &checked.projection;
     let settings = &projection.settings;
-    let columns = [
-        (pg_sys::TEXTOID, value(projection.name.as_str())),
-        (pg_sys::TEXTOID, value(projection.kind.as_str())),
-        (pg_sys::OIDOID, value(checked.handler.oid)),
-        (pg_sys::TEXTOID, value(checked.handler.signature.as_str())),
-        (pg_sys::TEXTOID, value(checked.handler.fingerprint.as_str())),
-        (pg_sys::OIDOID, projection.key.and_then(value)),
-        (pg_sys::TEXTOID, checked.key.as_ref().and_then(|key| value(key.signature.as_str()))),
-        (pg_sys::TEXTARRAYOID, projection.event_types.clone().and_then(value)),
-        (pg_sys::BOOLOID, value(projection.serial)),
-        (pg_sys::OIDOID, value(projection.owner)),
-        (pg_sys::TEXTOID, value(settings.search_path.as_str())),
-        (pg_sys::TEXTOID, value(settings.time_zone.as_str())),
-        (pg_sys::TEXTOID, value(settings.date_style.as_str())),
-        (pg_sys::TEXTOID, value(settings.interval_style.as_str())),
-        (pg_sys::INT8OID, value(built.events)),
-        (pg_sys::FLOAT8OID, value(built.duration.as_secs_f64())),
-        (pg_sys::OIDARRAYOID, value(projection.tables.clone())),
+    let args = [
+        spi::arg(projection.name.as_str()),
+        spi::arg(projection.kind.as_str()),
+        spi::arg(checked.handler.oid),
+        spi::arg(checked.handler.signature.as_str()),
+        spi::arg(checked.handler.fingerprint.as_str()),
+        spi::arg(projection.key),
+        spi::arg(checked.key.as_ref().map(|key| key.signature.as_str())),
+        spi::arg(projection.event_types.clone()),
+        spi::arg(projection.serial),
+        spi::arg(projection.owner),
+        spi::arg(settings.search_path.as_str()),
+        spi::arg(settings.time_zone.as_str()),
+        spi::arg(settings.date_style.as_str()),
+        spi::arg(settings.interval_style.as_str()),
+        spi::arg(built.events),
+        spi::arg(built.duration.as_secs_f64()),
+        spi::arg(projection.tables.clone()),
     ];
-    let (types, args): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
     require_unknown(catalog, &projection.name)?;
     identity::as_refold_pinned(catalog.owner, || {
-        spi::query_once(SQL, &types, &args, spi::Snapshot::Command, |rows| rows.need(0, 0))
+        spi::query_once(SQL, &args, spi::Snapshot::Command, |rows| rows.need(0, 0))
     })
 }
 
@@ -249,7 +244,7 @@ pub fn require_unknown(catalog: &Catalog, name: &str) -> Result<()> {
 pub fn remove(catalog: &Catalog, projection: i32) -> Result<()> {
     const SQL: &str = "DELETE FROM refold.projection AS p WHERE p.projection_id = $1";
     identity::as_refold_pinned(catalog.owner, || {
-        spi::query_once(SQL, &[pg_sys::INT4OID], &[value(projection)], spi::Snapshot::Command, |_| Ok(()))
+        spi::query_once(SQL, &[spi::arg(projection)], spi::Snapshot::Command, |_| Ok(()))
     })
 }
 

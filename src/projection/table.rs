@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::pg::catalog::Catalog;
-use crate::pg::{call, identity, spi};
+use crate::pg::{identity, spi};
 use pgrx::pg_sys;
 
 /// A column that is stored: neither dropped nor generated.
@@ -10,6 +10,8 @@ pub struct Column {
     /// Quoted.
     pub name: String,
     pub generated: bool,
+    /// GENERATED ALWAYS AS IDENTITY: an UPDATE cannot set it.
+    pub identity: bool,
 }
 
 /// A column of the primary key.
@@ -36,7 +38,7 @@ pub struct Table {
 const NAMES: &str = "SELECT quote_ident(c.relname), format('%I.%I', n.nspname, c.relname), c.reltype \
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1";
 
-const COLUMNS: &str = "SELECT quote_ident(a.attname), a.attgenerated <> '' FROM pg_attribute AS a \
+const COLUMNS: &str = "SELECT quote_ident(a.attname), a.attgenerated <> '', a.attidentity = 'a' FROM pg_attribute AS a \
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
 /// Strategy 3 of a btree is equality.
@@ -53,10 +55,9 @@ const KEY: &str = "SELECT quote_ident(a.attname), a.atttypid, format('OPERATOR(%
 impl Table {
     /// Reads a table's definition; the caller holds a lock on it. 42P01 if it is gone, 55000 if it has lost its key.
     pub fn read(catalog: &Catalog, relation: pg_sys::Oid) -> Result<Self> {
-        let args = [call::value(relation)];
-        let types = [pg_sys::OIDOID];
+        let args = [spi::arg(relation)];
         identity::as_refold_pinned(catalog.owner, || {
-            let names = spi::query_once(NAMES, &types, &args, spi::Snapshot::Latest, |rows| {
+            let names = spi::query_once(NAMES, &args, spi::Snapshot::Latest, |rows| {
                 if rows.len() == 0 {
                     return Err(Error::new(
                         pgrx::PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
@@ -66,12 +67,18 @@ impl Table {
                 }
                 Ok((rows.need(0, 0)?, rows.need::<String>(0, 1)?, rows.need(0, 2)?))
             })?;
-            let columns = spi::query_once(COLUMNS, &types, &args, spi::Snapshot::Latest, |rows| {
+            let columns = spi::query_once(COLUMNS, &args, spi::Snapshot::Latest, |rows| {
                 (0..rows.len())
-                    .map(|row| Ok(Column { name: rows.need(row, 0)?, generated: rows.need(row, 1)? }))
+                    .map(|row| {
+                        Ok(Column {
+                            name: rows.need(row, 0)?,
+                            generated: rows.need(row, 1)?,
+                            identity: rows.need(row, 2)?,
+                        })
+                    })
                     .collect::<Result<Vec<_>>>()
             })?;
-            let key = spi::query_once(KEY, &types, &args, spi::Snapshot::Latest, |rows| {
+            let key = spi::query_once(KEY, &args, spi::Snapshot::Latest, |rows| {
                 (0..rows.len())
                     .map(|row| {
                         Ok(KeyColumn {
@@ -101,6 +108,15 @@ impl Table {
         self.stored().map(|column| of(&column.name)).collect::<Vec<_>>().join(", ")
     }
 
+    /// `a = x, b = y` of each column that an UPDATE can set.
+    pub fn assign(&self, value: impl Fn(&str) -> String) -> String {
+        let settable = self.stored().filter(|column| !column.identity);
+        settable
+            .map(|column| format!("{} = {}", column.name, value(&column.name)))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
     /// `x AND y` of each key column and its number from 0.
     pub fn on_key(&self, of: impl Fn(usize, &KeyColumn) -> String) -> String {
         self.key
@@ -115,4 +131,22 @@ impl Table {
     pub fn key_list(&self) -> String {
         self.key.iter().map(|column| column.name.clone()).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// 55000 unless each table is what its bare name means on the current search_path: that is how the handler finds it.
+/// Called as the projection's owner, with the handler's settings.
+pub fn require_found_by_name(catalog: &Catalog, tables: &[pg_sys::Oid]) -> Result<()> {
+    for &relation in tables {
+        let table = Table::read(catalog, relation)?;
+        const SQL: &str = "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid";
+        let args = [spi::arg(table.name.as_str())];
+        let found: Option<pg_sys::Oid> =
+            spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0)))?;
+        if found != Some(relation) {
+            return Err(Error::wrong_state(format!("the handler's name {} does not mean {}", table.name, table.qualified))
+                .detail("A handler names its tables without a schema, as the search_path at the projection's creation finds them.")
+                .hint("Create the projection with the table's schema first on the search_path; after a rename, drop and create it."));
+        }
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::pg::catalog::Catalog;
 use crate::pg::identity::{self, Settings};
-use crate::pg::{call, process, spi};
+use crate::pg::{process, spi};
 use crate::projection::registry::{Kind, Projection};
 use crate::projection::table::Table;
 use pgrx::pg_sys;
@@ -117,7 +117,7 @@ fn identity_sequences(table: pg_sys::Oid) -> Result<Vec<(String, String)>> {
         JOIN pg_catalog.pg_class AS s ON s.oid OPERATOR(pg_catalog.=) d.objid AND s.relkind OPERATOR(pg_catalog.=) 'S' \
         JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) s.relnamespace \
         WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attidentity OPERATOR(pg_catalog.<>) ''";
-    spi::query_once(SQL, &[pg_sys::OIDOID], &[call::value(table)], spi::Snapshot::Latest, |rows| {
+    spi::query_once(SQL, &[spi::arg(table)], spi::Snapshot::Latest, |rows| {
         (0..rows.len()).map(|row| Ok((rows.need(row, 0)?, rows.need(row, 1)?))).collect()
     })
 }

@@ -4,6 +4,7 @@
 //! until whoever holds the gate or writes the live tables has ended; then it asks for the gate for a moment; and if it
 //! does not get all it needs, it gives everything back, catches up and begins again, a bounded number of times.
 
+use super::{MAX_PASSES, SMALL_TAIL};
 use crate::error::{Error, Result};
 use crate::log::watermark;
 use crate::names::Position;
@@ -12,6 +13,10 @@ use crate::pg::{identity, latch, locks};
 use crate::settings;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::time::Instant;
+
+/// Milliseconds that one table may be waited for while appends wait at the gate; all waits of an attempt together stay
+/// far below deadlock_timeout, so that no append is chosen as a deadlock's victim.
+const LONGEST_TABLE_WAIT: i32 = 10;
 
 /// What to do between two attempts.
 pub trait Waiting {
@@ -39,48 +44,62 @@ pub struct Closed {
     pub since: Instant,
 }
 
+/// Whether this transaction has closed the gate already.
+pub fn is_closed(catalog: &Catalog) -> bool {
+    locks::holds(catalog.gate, locks::Mode::ShareRowExclusive)
+}
+
+/// 55006 if this transaction has appended: an append that waits for its stream holds the gate, which `close` would wait
+/// for, a deadlock in which the append might be the victim.
+pub fn require_no_append(catalog: &Catalog) -> Result<()> {
+    if is_closed(catalog) || !locks::holds(catalog.gate, locks::Mode::RowExclusive) {
+        return Ok(());
+    }
+    Err(Error::in_use("this transaction has appended events and cannot close the gate")
+        .detail("An append by another session may wait for this transaction and hold the gate.")
+        .hint("Commit before, or call refold.lock_gate() first in the transaction (appends wait)."))
+}
+
 /// I3: takes ShareRowExclusiveLock on the gate and ExclusiveLock on the tables, together. 55P03 with the blockers'
 /// pids when all attempts are used up.
 pub fn close(catalog: &Catalog, tables: &[pg_sys::Oid], waiting: &mut impl Waiting) -> Result<Closed> {
-    let held_already = locks::holds(catalog.gate, locks::Mode::ShareRowExclusive);
+    require_no_append(catalog)?;
+    let mut tables = tables.to_vec();
+    tables.sort_unstable_by_key(|table| table.to_u32());
+    let gate = (catalog.gate, locks::Mode::ShareRowExclusive, settings::gate_timeout());
+    let table_timeout = settings::gate_timeout().min(LONGEST_TABLE_WAIT);
+    let wanted: Vec<_> = std::iter::once(gate)
+        .chain(tables.iter().map(|&table| (table, locks::Mode::Exclusive, table_timeout)))
+        .collect();
+
     for attempt in 1..=settings::gate_attempts() {
         waiting.attempt(attempt);
-        if !held_already {
-            let drawn = watermark::last_drawn(catalog)?;
-            locks::wait_for_holders(&[catalog.gate], locks::Mode::ShareRowExclusive);
-            // Whoever drew a position held the gate before and to the end: up to `drawn` all is final.
-            waiting.catch_up(drawn)?;
+        locks::wait_for_holders(&tables, locks::Mode::Exclusive);
+        if !is_closed(catalog) {
+            approach(catalog, waiting)?;
         }
-        locks::wait_for_holders(tables, locks::Mode::Exclusive);
-        if locks::lock_relation_within(
-            catalog.gate,
-            locks::Mode::ShareRowExclusive,
-            settings::gate_timeout(),
-        )? {
-            let since = Instant::now();
-            if try_lock_all(tables) {
-                return Ok(Closed { attempts: attempt, since });
-            }
-            locks::unlock_relation(catalog.gate, locks::Mode::ShareRowExclusive);
+        let since = Instant::now();
+        if locks::lock_together(&wanted)? {
+            return Ok(Closed { attempts: attempt, since });
         }
         latch::sleep(back_off(attempt));
     }
-    Err(not_had(catalog, tables)?)
+    Err(not_had(catalog, &tables)?)
 }
 
-/// All or none.
-fn try_lock_all(tables: &[pg_sys::Oid]) -> bool {
-    let mut tables = tables.to_vec();
-    tables.sort_unstable_by_key(|table| table.to_u32());
-    for (index, &table) in tables.iter().enumerate() {
-        if !locks::try_lock_relation(table, locks::Mode::Exclusive) {
-            for &locked in &tables[..index] {
-                locks::unlock_relation(locked, locks::Mode::Exclusive);
-            }
-            return false;
+/// Waits for the gate's holders and catches up, until little has come meanwhile: the rest is replayed while appends
+/// wait.
+fn approach(catalog: &Catalog, waiting: &mut impl Waiting) -> Result<()> {
+    for _ in 0..MAX_PASSES {
+        let drawn = watermark::last_drawn(catalog)?;
+        locks::wait_for_holders(&[catalog.gate], locks::Mode::ShareRowExclusive);
+        // Whoever drew a position held the gate before and to the end: up to `drawn` all is final.
+        waiting.catch_up(drawn)?;
+        if watermark::last_drawn(catalog)? - drawn <= SMALL_TAIL {
+            break;
         }
     }
-    true
+    Ok(())
 }
 
 /// Milliseconds to leave the appends alone: one to four times what the attempt may have cost them, by chance so that

@@ -4,10 +4,9 @@
 use super::copy::Copy;
 use crate::error::Result;
 use crate::pg::catalog::Catalog;
-use crate::pg::{call, identity, spi};
+use crate::pg::{identity, spi};
 use crate::projection::registry::Projection;
-use crate::projection::table::Table;
-use pgrx::pg_sys;
+use crate::projection::table::{Column, Table};
 
 /// How many live rows a merge has changed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,20 +28,26 @@ pub fn same_key(table: &Table) -> String {
 }
 
 /// Merges each copy into its live table; the caller holds ExclusiveLock on the live tables and the gate closed. Tables
-/// are given parents first, as foreign keys among them want it: rows go in reverse order and come in order.
+/// are given parents first, as foreign keys among them want it: rows come in that order, are updated, and go in reverse.
 pub fn merge(catalog: &Catalog, projection: &Projection, copy: &Copy) -> Result<Rows> {
     let mut rows = Rows::default();
-    let in_place: Vec<_> =
-        copy.tables.iter().map(|table| may_update(catalog, table)).collect::<Result<Vec<_>>>()?;
+    let tables = copy
+        .tables
+        .iter()
+        .map(|table| Ok((table, may_update(catalog, table)?)))
+        .collect::<Result<Vec<_>>>()?;
     identity::as_owner(projection.owner, &projection.settings, || {
-        for (table, &in_place) in copy.tables.iter().zip(&in_place).rev() {
-            rows.deleted += run(&delete(copy, table, in_place))?;
+        for (table, _) in tables.iter().rev().filter(|(_, in_place)| !in_place) {
+            rows.deleted += run(&delete(copy, table, false))?;
         }
-        for (table, &in_place) in copy.tables.iter().zip(&in_place) {
-            if in_place {
+        for (table, in_place) in &tables {
+            rows.inserted += run(&insert(copy, table))?;
+            if *in_place {
                 rows.updated += run(&update(copy, table))?;
             }
-            rows.inserted += run(&insert(copy, table))?;
+        }
+        for (table, _) in tables.iter().rev().filter(|(_, in_place)| *in_place) {
+            rows.deleted += run(&delete(copy, table, true))?;
         }
         Ok(rows)
     })
@@ -68,7 +73,7 @@ fn update(copy: &Copy, table: &Table) -> String {
     format!(
         "UPDATE ONLY {live} AS l SET {assignments} FROM {copy} AS s WHERE {same_key} AND {differ}",
         live = table.qualified,
-        assignments = table.list(|name| format!("{name} = s.{name}")),
+        assignments = table.assign(|name| format!("s.{name}")),
         copy = copy.of(table),
         same_key = same_key(table),
         differ = differ(table),
@@ -87,13 +92,18 @@ fn insert(copy: &Copy, table: &Table) -> String {
     )
 }
 
-/// Whether differing rows can be updated where they are: no second unique key, no column that only takes DEFAULT.
+/// Whether differing rows can be updated where they are: no second unique key, and no column that only takes DEFAULT
+/// but in the key, where there is nothing to update.
 fn may_update(catalog: &Catalog, table: &Table) -> Result<bool> {
     const SQL: &str = "SELECT NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = $1 AND NOT i.indisprimary \
-          AND (i.indisunique OR i.indisexclusion)) \
-        AND NOT EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = $1 AND a.attidentity = 'a')";
+          AND (i.indisunique OR i.indisexclusion))";
+    let in_key = |name: &str| table.key.iter().any(|column| column.name == name);
+    let fixed = |column: &Column| column.identity && !in_key(&column.name);
+    if table.stored().any(fixed) || table.stored().all(|column| column.identity) {
+        return Ok(false);
+    }
     identity::as_refold_pinned(catalog.owner, || {
-        let args = [call::value(table.relation)];
-        spi::query_once(SQL, &[pg_sys::OIDOID], &args, spi::Snapshot::Latest, |rows| rows.need(0, 0))
+        let args = [spi::arg(table.relation)];
+        spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| rows.need(0, 0))
     })
 }

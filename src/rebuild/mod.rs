@@ -17,8 +17,9 @@ use crate::log::watermark;
 use crate::names::Position;
 use crate::pg::catalog::Catalog;
 use crate::pg::progress::{Phase, Progress};
-use crate::pg::{identity, locks, snapshot, spi};
+use crate::pg::{call, identity, locks, snapshot, spi};
 use crate::projection::check::{self, Checked, Request};
+use crate::projection::function::Function;
 use crate::projection::registry::{self, Built, Projection};
 use copy::Copy;
 use pgrx::pg_sys;
@@ -73,8 +74,7 @@ pub fn lock_projection(catalog: &Catalog, name: &str) -> Result<Projection> {
 
 /// 55006 if the caller holds a lock on a live table that appends, which hold the gate, would wait for.
 fn require_weak_locks(catalog: &Catalog, projection: &Projection) -> Result<()> {
-    let gate_is_closed = locks::holds(catalog.gate, locks::Mode::ShareRowExclusive);
-    if gate_is_closed || !projection.tables.iter().any(|&table| locks::holds_strong(table)) {
+    if gate::is_closed(catalog) || !projection.tables.iter().any(|&table| locks::holds_strong(table)) {
         return Ok(());
     }
     Err(Error::in_use(format!("this transaction has locked a table of projection \"{}\"", projection.name))
@@ -104,7 +104,6 @@ pub fn create(catalog: &Catalog, request: Request) -> Result<Report> {
     let started = Instant::now();
     registry::require_unknown(catalog, &request.name)?;
     let checked = check::new_projection(catalog, request)?;
-    hold_tables(&checked.projection);
     build(catalog, &checked, started, |built| registry::insert(catalog, &checked, built))
 }
 
@@ -115,7 +114,8 @@ pub fn drop_projection(catalog: &Catalog, name: &str) -> Result<()> {
         return Err(Error::not_allowed(format!("must be owner of projection \"{name}\"")));
     }
     gate::close(catalog, &[], &mut gate::Patience)?;
-    registry::remove(catalog, projection.id)
+    registry::remove(catalog, projection.id)?;
+    gate::limit_idling()
 }
 
 /// From the empty copy to the cut-over; `flip` writes the registry under the gate and returns the generation.
@@ -125,12 +125,17 @@ fn build(
     started: Instant,
     flip: impl FnOnce(Built) -> Result<i64>,
 ) -> Result<Report> {
+    gate::require_no_append(catalog)?;
     let progress = Progress::start(catalog.gate, checked.projection.id.into(), false);
     let copy = Copy::create(catalog, &checked.projection)?;
     let mut replay = Replay::new(catalog, checked, &copy, progress, spi::Snapshot::Command);
 
     // Lemma B: what is replayed is final, and nobody waits for it.
-    replay.all(watermark::wait_for_final(catalog)?)?;
+    let drawn = watermark::wait_for_final(catalog)?;
+    if gate::is_closed(catalog) && drawn > SMALL_TAIL {
+        warn_of_stall(&checked.projection.name);
+    }
+    replay.all(drawn)?;
     for _ in 0..MAX_PASSES {
         if replay.tail(watermark::wait_for_final(catalog)?)? <= SMALL_TAIL {
             break;
@@ -144,6 +149,7 @@ fn build(
     replay.tail(watermark::last_drawn(catalog)?)?;
     let events = replay.events();
     let rows = merge::merge(catalog, &checked.projection, &copy)?;
+    require_same_handler(catalog, checked)?;
     let generation = flip(Built { events, duration: started.elapsed() })?;
     copy.drop(catalog)?;
     gate::limit_idling()?;
@@ -158,4 +164,24 @@ fn build(
         gate_held: closed.since.elapsed(),
         duration: started.elapsed(),
     })
+}
+
+fn warn_of_stall(projection: &str) {
+    call::warn(
+        &format!("appends wait while the model of projection \"{projection}\" is built"),
+        "This transaction has closed the gate already.",
+        "Build each projection in a transaction of its own.",
+    );
+}
+
+/// 55000 if another session has replaced the handler since the replay began: the model would be made of both.
+fn require_same_handler(catalog: &Catalog, checked: &Checked) -> Result<()> {
+    if Function::read(catalog, checked.handler.oid)?.fingerprint == checked.handler.fingerprint {
+        return Ok(());
+    }
+    Err(Error::wrong_state(format!(
+        "function {} was replaced while it was replayed",
+        checked.handler.signature
+    ))
+    .hint("Rebuild again."))
 }

@@ -11,7 +11,7 @@ use crate::names::Position;
 use crate::pg::catalog::Catalog;
 use crate::pg::progress::{Phase, Progress};
 use crate::pg::shim::Scope;
-use crate::pg::{event_tuple, identity, memory, spi};
+use crate::pg::{event_tuple, identity, locks, memory, spi};
 use crate::projection::admission::Applying;
 use crate::projection::apply::Model;
 use crate::projection::check::Checked;
@@ -39,10 +39,14 @@ pub struct Replay<'a> {
     scope: Scope,
     done: Position,
     events: i64,
+    /// Tables on which the transaction held a strong lock before any handler ran.
+    locked_before: Vec<pg_sys::Oid>,
+    /// User code that runs while the replay lives, handlers and triggers of the merge alike, must not append.
+    _applying: Applying,
 }
 
 impl<'a> Replay<'a> {
-    /// A replay that reads the log on `snapshot`. While it runs user code, that must not touch the live tables.
+    /// A replay that reads the log on `snapshot`. Its handlers must not touch the live tables.
     pub fn new(
         catalog: &'a Catalog,
         checked: &'a Checked,
@@ -51,9 +55,26 @@ impl<'a> Replay<'a> {
         snapshot: spi::Snapshot,
     ) -> Self {
         let mut scope = Scope::new(&checked.projection.c_name, event_tuple::descriptor(catalog));
-        scope.set_handler(checked.handler.oid);
+        let state_type = match (checked.projection.kind, &copy.tables[..]) {
+            (Kind::Fold, [table, ..]) => table.row_type,
+            _ => pg_sys::InvalidOid,
+        };
+        scope.set_handler(checked.handler.oid, state_type, catalog.event_type);
         scope.guard(&checked.projection.tables);
-        Self { catalog, checked, copy, progress, snapshot, model: None, scope, done: 0, events: 0 }
+        let tables = checked.projection.tables.iter().copied();
+        Self {
+            catalog,
+            checked,
+            copy,
+            progress,
+            snapshot,
+            model: None,
+            scope,
+            done: 0,
+            events: 0,
+            locked_before: tables.filter(|&table| locks::holds_strong(table)).collect(),
+            _applying: Applying::begin(),
+        }
     }
 
     /// Events replayed so far.
@@ -70,7 +91,6 @@ impl<'a> Replay<'a> {
     pub fn all(&mut self, up_to: Position) -> Result<()> {
         self.progress.total(up_to);
         self.progress.phase(Phase::Replaying);
-        let _applying = Applying::begin();
         identity::as_owner(self.checked.projection.owner, &self.copy.settings, || {
             match self.checked.projection.kind {
                 Kind::Fold => self.fold_all(up_to)?,
@@ -83,10 +103,25 @@ impl<'a> Replay<'a> {
             }
             self.copy.analyze()
         })?;
+        self.require_live_untouched()?;
         self.done = up_to;
         self.progress.done(self.events);
         self.progress.phase(Phase::CatchingUp);
         Ok(())
+    }
+
+    /// 55000 if a handler has locked a live table: TRUNCATE and its like are no accesses that the executor checks.
+    fn require_live_untouched(&self) -> Result<()> {
+        let touched =
+            |table: &&pg_sys::Oid| locks::holds_strong(**table) && !self.locked_before.contains(table);
+        match self.checked.projection.tables.iter().find(touched) {
+            None => Ok(()),
+            Some(_) => Err(Error::wrong_state(format!(
+                "handler of projection \"{}\" has locked a live table during a replay",
+                self.checked.projection.name
+            ))
+            .hint("Name the projection's tables without a schema in the handler.")),
+        }
     }
 
     /// Replays from where the replay is up to a position; returns how many positions that was.
@@ -94,7 +129,6 @@ impl<'a> Replay<'a> {
         if up_to <= self.done {
             return Ok(0);
         }
-        let _applying = Applying::begin();
         identity::as_owner(self.checked.projection.owner, &self.copy.settings, || {
             match self.checked.projection.kind {
                 Kind::Fold => self.fold_tail(up_to),
@@ -102,6 +136,7 @@ impl<'a> Replay<'a> {
                 Kind::PerBatch => self.call_per_batch(up_to),
             }
         })?;
+        self.require_live_untouched()?;
         let positions = up_to - self.done;
         self.done = up_to;
         self.progress.total(up_to);

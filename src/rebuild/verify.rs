@@ -7,14 +7,14 @@ use super::copy::Copy;
 use super::merge::{differ, same_key};
 use super::replay::Replay;
 use super::{hold_tables, lock_projection};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::names::Position;
 use crate::pg::call::RowSink;
 use crate::pg::catalog::Catalog;
 use crate::pg::progress::{Phase, Progress};
 use crate::pg::{call, identity, snapshot, spi};
 use crate::projection::check;
-use crate::projection::registry::Projection;
+use crate::projection::registry::{self, Projection};
 use crate::projection::table::Table;
 
 /// Puts the rows in which the live model and a fresh fold differ into `sink`: table, key, live row, rebuilt row.
@@ -22,12 +22,16 @@ pub fn verify(catalog: &Catalog, name: &str, sink: &mut RowSink) -> Result<()> {
     // Under this lock no cut-over commits, so the snapshot taken after sees the model of the definition read here.
     let projection = lock_projection(catalog, name)?;
     hold_tables(&projection);
+    require_select(catalog, &projection)?;
+    if snapshot::keeps_one_snapshot() {
+        registry::require_visible(catalog, std::iter::once(&projection))?;
+    }
     let checked = check::rebuilt_projection(catalog, projection, None)?;
     let progress = Progress::start(catalog.gate, checked.projection.id.into(), true);
     let snapshot = snapshot::Kept::take();
     let copy = Copy::create(catalog, &checked.projection)?;
     let mut replay = Replay::new(catalog, &checked, &copy, progress, spi::Snapshot::Kept(snapshot.as_ptr()));
-    replay.all(Position::MAX)?;
+    replay.all(last_visible(catalog, &snapshot)?)?;
     replay.progress.phase(Phase::Comparing);
     for table in &copy.tables {
         compare(&checked.projection, &copy, table, &snapshot, sink)?;
@@ -36,6 +40,33 @@ pub fn verify(catalog: &Catalog, name: &str, sink: &mut RowSink) -> Result<()> {
     copy.drop(catalog)?;
     snapshot.release();
     Ok(())
+}
+
+/// 42501 unless the caller may read the tables: the result shows their rows.
+fn require_select(catalog: &Catalog, projection: &Projection) -> Result<()> {
+    const SQL: &str = "SELECT c.oid::regclass::text FROM pg_class AS c WHERE c.oid = ANY ($1) \
+        AND (c.relrowsecurity OR NOT has_table_privilege($2, c.oid, 'SELECT')) LIMIT 1";
+    if identity::has_rights_of(projection.owner) {
+        return Ok(());
+    }
+    let args = [spi::arg(projection.tables.clone()), spi::arg(identity::current_user())];
+    let hidden: Option<String> = identity::as_refold_pinned(catalog.owner, || {
+        spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0)))
+    })?;
+    match hidden {
+        None => Ok(()),
+        Some(table) => Err(Error::not_allowed(format!("permission denied for table {table}"))
+            .detail("What differs would be shown: the rows of the projection's tables.")
+            .hint("Use GRANT SELECT; a table with row-level security can be verified by its owner only.")),
+    }
+}
+
+/// The last position that the snapshot sees, 0 if none.
+fn last_visible(catalog: &Catalog, snapshot: &snapshot::Kept) -> Result<Position> {
+    const SQL: &str = "SELECT coalesce(max(e.position), 0) FROM refold.event AS e";
+    identity::as_refold_pinned(catalog.owner, || {
+        spi::query_once(SQL, &[], spi::Snapshot::Kept(snapshot.as_ptr()), |rows| rows.need(0, 0))
+    })
 }
 
 fn compare(
