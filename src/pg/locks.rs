@@ -14,6 +14,7 @@ pub enum Mode {
     RowExclusive = pg_sys::RowExclusiveLock as isize,
     ShareRowExclusive = pg_sys::ShareRowExclusiveLock as isize,
     Exclusive = pg_sys::ExclusiveLock as isize,
+    AccessExclusive = pg_sys::AccessExclusiveLock as isize,
 }
 
 /// What a key lock is about; the number is the last field of the lock's tag, where pg_advisory_lock has 1 or 2.

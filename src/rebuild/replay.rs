@@ -39,7 +39,7 @@ pub struct Replay<'a> {
     scope: Scope,
     done: Position,
     events: i64,
-    /// Tables on which the transaction held a strong lock before any handler ran.
+    /// Tables that the transaction had locked as TRUNCATE does before any handler ran.
     locked_before: Vec<pg_sys::Oid>,
     /// User code that runs while the replay lives, handlers and triggers of the merge alike, must not append.
     _applying: Applying,
@@ -72,7 +72,9 @@ impl<'a> Replay<'a> {
             scope,
             done: 0,
             events: 0,
-            locked_before: tables.filter(|&table| locks::holds_strong(table)).collect(),
+            locked_before: tables
+                .filter(|&table| locks::holds(table, locks::Mode::AccessExclusive))
+                .collect(),
             _applying: Applying::begin(),
         }
     }
@@ -112,8 +114,9 @@ impl<'a> Replay<'a> {
 
     /// 55000 if a handler has locked a live table: TRUNCATE and its like are no accesses that the executor checks.
     fn require_live_untouched(&self) -> Result<()> {
-        let touched =
-            |table: &&pg_sys::Oid| locks::holds_strong(**table) && !self.locked_before.contains(table);
+        let touched = |table: &&pg_sys::Oid| {
+            locks::holds(**table, locks::Mode::AccessExclusive) && !self.locked_before.contains(table)
+        };
         match self.checked.projection.tables.iter().find(touched) {
             None => Ok(()),
             Some(_) => Err(Error::wrong_state(format!(
