@@ -13,6 +13,16 @@ CREATE TYPE refold.rebuild_report AS (
   duration interval
 );
 COMMENT ON TYPE refold.rebuild_report IS 'what a rebuild did; gate_held is how long appends have waited when it returns';
+COMMENT ON COLUMN refold.rebuild_report.projection IS 'the projection''s name';
+COMMENT ON COLUMN refold.rebuild_report.generation IS 'its generation from now on';
+COMMENT ON COLUMN refold.rebuild_report.events_replayed IS 'events that its handler has seen again';
+COMMENT ON COLUMN refold.rebuild_report.events_under_gate IS 'how many of them while appends waited';
+COMMENT ON COLUMN refold.rebuild_report.rows_inserted IS 'rows new in the live tables';
+COMMENT ON COLUMN refold.rebuild_report.rows_updated IS 'rows changed in the live tables';
+COMMENT ON COLUMN refold.rebuild_report.rows_deleted IS 'rows gone from the live tables; with a second unique key also those that changed';
+COMMENT ON COLUMN refold.rebuild_report.gate_attempts IS 'how often the gate was asked for';
+COMMENT ON COLUMN refold.rebuild_report.gate_held IS 'how long appends have waited so far; they wait until the commit';
+COMMENT ON COLUMN refold.rebuild_report.duration IS 'from the call to the return';
 
 CREATE FUNCTION refold.create_projection(
   name text, handler regprocedure, tables regclass[] DEFAULT NULL, event_types text[] DEFAULT NULL,

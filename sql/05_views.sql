@@ -27,23 +27,32 @@ SELECT p.name AS projection,
  WHERE i.relid = 'refold.gate'::regclass;
 COMMENT ON VIEW refold.rebuild_progress IS
   'One row for each rebuild, creation or verification that runs now; a projection being created has no name yet. The rows of others'' sessions need pg_monitor.';
+COMMENT ON COLUMN refold.rebuild_progress.projection IS 'the projection''s name; NULL while it is being created';
+COMMENT ON COLUMN refold.rebuild_progress.pid IS 'the process that rebuilds';
+COMMENT ON COLUMN refold.rebuild_progress.command IS 'rebuild (or creation), or verify';
+COMMENT ON COLUMN refold.rebuild_progress.phase IS 'what it does now';
+COMMENT ON COLUMN refold.rebuild_progress.events_done IS 'events replayed so far';
+COMMENT ON COLUMN refold.rebuild_progress.events_total IS 'events to replay, at most: positions of the log';
+COMMENT ON COLUMN refold.rebuild_progress.events_per_second IS 'rate since the start';
+COMMENT ON COLUMN refold.rebuild_progress.estimated_left IS 'time left at that rate, at most';
+COMMENT ON COLUMN refold.rebuild_progress.gate_attempts IS 'how often it has asked for the gate';
+COMMENT ON COLUMN refold.rebuild_progress.started_at IS 'when it began';
 COMMENT ON COLUMN refold.rebuild_progress.waits_for IS 'process ids of the sessions that the rebuild waits for';
 
 CREATE VIEW refold.projections AS
 SELECT p.name,
        p.kind,
        CASE WHEN b.pid IS NOT NULL THEN 'rebuilding'
-            WHEN h.signature IS NULL THEN 'broken'
+            WHEN h.signature IS NULL OR o.tables_lost THEN 'broken'
             WHEN h.fingerprint <> p.handler_fingerprint THEN 'stale'
             ELSE p.mode END AS state,
        p.generation,
        coalesce(h.signature, p.handler_signature) AS handler,
-       (SELECT array_agg(t.relation ORDER BY t.ordinal) FROM refold.projection_table AS t
-         WHERE t.projection_id = p.projection_id) AS tables,
+       o.tables,
        p.event_types,
        coalesce(p.key::regprocedure::text, p.key_signature) AS key,
        p.serial,
-       p.owner,
+       o.owner,
        0::bigint AS lag,
        p.created_at,
        p.rebuilt_at,
@@ -52,6 +61,12 @@ SELECT p.name,
        b.pid AS rebuilding_pid
   FROM refold.projection AS p
   LEFT JOIN LATERAL (
+    SELECT array_agg(t.relation ORDER BY t.ordinal) AS tables, bool_or(c.oid IS NULL) AS tables_lost,
+           min(c.relowner::bigint) FILTER (WHERE t.ordinal = 1)::oid::regrole AS owner
+      FROM refold.projection_table AS t LEFT JOIN pg_class AS c ON c.oid = t.relation::oid
+     WHERE t.projection_id = p.projection_id
+  ) AS o ON true
+  LEFT JOIN LATERAL (
     SELECT f.oid::regprocedure::text AS signature, refold._fingerprint(f.oid) AS fingerprint
       FROM pg_proc AS f WHERE f.oid = p.handler AND f.prokind = 'f'
   ) AS h ON true
@@ -59,7 +74,21 @@ SELECT p.name,
     SELECT r.pid FROM refold.rebuild_progress AS r WHERE r.projection = p.name AND r.command = 'rebuild' LIMIT 1
   ) AS b ON true;
 COMMENT ON VIEW refold.projections IS
-  'The projections. state: active, rebuilding, stale (the handler was replaced since the model was built) or broken (the handler is gone).';
+  'The projections. state: active, rebuilding, stale (the handler was replaced since the model was built) or broken (the handler or a table is gone).';
+COMMENT ON COLUMN refold.projections.name IS 'the projection''s name';
+COMMENT ON COLUMN refold.projections.kind IS 'fold, per event or per batch';
+COMMENT ON COLUMN refold.projections.state IS 'active, rebuilding, stale or broken';
+COMMENT ON COLUMN refold.projections.generation IS 'counts the cut-overs';
+COMMENT ON COLUMN refold.projections.handler IS 'the function that makes events into rows';
+COMMENT ON COLUMN refold.projections.tables IS 'the tables of the read model';
+COMMENT ON COLUMN refold.projections.event_types IS 'the event types it takes; NULL: all';
+COMMENT ON COLUMN refold.projections.key IS 'the function that tells an event''s row; NULL: its stream_id';
+COMMENT ON COLUMN refold.projections.serial IS 'whether its appends take turns';
+COMMENT ON COLUMN refold.projections.owner IS 'who owns the tables, and whom the handler runs as';
+COMMENT ON COLUMN refold.projections.created_at IS 'when it was created';
+COMMENT ON COLUMN refold.projections.rebuilt_at IS 'when its model was last built';
+COMMENT ON COLUMN refold.projections.rebuilt_in IS 'how long the last rebuild took';
+COMMENT ON COLUMN refold.projections.rebuilding_pid IS 'the process that rebuilds it now';
 COMMENT ON COLUMN refold.projections.lag IS
   'events in the log that the model does not show yet; 0 while appends apply the projection themselves';
 COMMENT ON COLUMN refold.projections.rebuilt_events IS 'events that the last rebuild replayed';

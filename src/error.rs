@@ -49,6 +49,15 @@ impl Error {
         self
     }
 
+    /// Says where in its input the fault is, before what DETAIL says already.
+    pub fn at(mut self, place: &str) -> Self {
+        if let Error::Own(report) = &mut self {
+            let rest = report.detail.take().map(|detail| format!(" {detail}")).unwrap_or_default();
+            report.detail = Some(format!("At {place}.{rest}"));
+        }
+        self
+    }
+
     /// 22023: a value outside its range.
     pub fn bad_value(message: impl Into<String>) -> Self {
         Self::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
@@ -61,8 +70,8 @@ impl Error {
 
     /// 54000: over a limit.
     pub fn over_limit(what: &str, unit: &str, actual: usize, limit: usize) -> Self {
-        Self::new(Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, format!("{what} is too long"))
-            .detail(format!("It has {actual} {unit}; the limit is {limit}."))
+        Self::new(Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, format!("{what} is over the limit of {limit} {unit}"))
+            .detail(format!("It has {actual} {unit}."))
     }
 
     /// 40001: the client should retry its transaction from the start.

@@ -24,7 +24,6 @@ SELECT e AS events, f.* FROM unnest(ARRAY[
   '[{"type": 1, "data": 1}]',
   '[{"type": null, "data": 1}]',
   '[{"type": "t", "data": 1}, {"type": "", "data": 1}]',
-  '[{"type": "t", "data": 1, "metadata": null}]',
   '[{"type": "t", "data": 1, "event_id": 7}]',
   '[{"type": "t", "data": 1, "event_id": "no uuid"}]',
   '[{"type": "t", "data": 1, "event_id": ""}]',
@@ -32,3 +31,6 @@ SELECT e AS events, f.* FROM unnest(ARRAY[
 SELECT (fault(jsonb_build_array('{"type": "t", "data": 1}'::jsonb, jsonb_build_object('type', repeat('t', 257), 'data', 1)))).*;
 SELECT (fault(jsonb_build_array('{"type": "t", "data": 1}'::jsonb, jsonb_build_object('type', 't', 'data', repeat('x', 16 * 1024 * 1024))))).*;
 SELECT count(*) FROM refold.event;
+-- null for what may be left out leaves it out, as JSON libraries write it.
+SELECT refold.append_events('s', '[{"type": "t", "data": null, "metadata": null, "event_id": null}]');
+SELECT data, metadata, event_id IS NOT NULL AS has_id FROM refold.event;

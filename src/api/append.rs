@@ -34,12 +34,18 @@ fn append_events(call: &Call) -> Result<Option<Datum>> {
     let no_metadata = jsonb::from_text("{}");
     let events = batch::parse(&text)?
         .into_iter()
-        .map(|element| {
+        .enumerate()
+        .map(|(index, element)| {
+            let jsonb = |name: &str, text: &str| {
+                payload(name, Some(jsonb::from_text(text)))
+                    .map_err(|error| error.at(&batch::place(index, name)))
+            };
             Ok(NewEvent {
-                event_type: EventType::new(Some(element.event_type))?,
-                data: payload("data", Some(jsonb::from_text(element.data.get())))?,
+                event_type: EventType::new(Some(element.event_type))
+                    .map_err(|error| error.at(&batch::place(index, "type")))?,
+                data: jsonb("data", element.data.get())?,
                 metadata: match element.metadata {
-                    Some(metadata) => payload("metadata", Some(jsonb::from_text(metadata.get())))?,
+                    Some(metadata) => jsonb("metadata", metadata.get())?,
                     None => no_metadata,
                 },
                 event_id: element.event_id,

@@ -20,33 +20,51 @@ pub struct Element<'a> {
     pub event_id: Option<Uuid>,
 }
 
-/// Parses `[{"type", "data", "metadata"?, "event_id"?}, ...]`. Anything else is 22023 with the path to the fault, an
-/// empty array too; more than [`MAX_BATCH`] elements are 54000.
+/// Parses `[{"type", "data", "metadata"?, "event_id"?}, ...]`; null for what may be left out leaves it out. Anything
+/// else is 22023 with the path to the fault, an empty array too; more than [`MAX_BATCH`] elements are 54000.
 pub fn parse(text: &str) -> Result<Vec<Element<'_>>> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let elements: Vec<Element<'_>> = serde_path_to_error::deserialize(&mut reader).map_err(|fault| {
-        let path = fault.path().to_string();
-        let place = if path == "." { "events".to_owned() } else { format!("events{path}") };
-        Error::bad_value("malformed events")
-            .detail(format!("At {place}: {}.", without_place(&fault.into_inner())))
-            .hint(r#"Give an array of objects: [{"type": "...", "data": ..., "metadata": ..., "event_id": "..."}], of which metadata and event_id may be left out."#)
-    })?;
+    let elements: Vec<&RawValue> =
+        serde_json::from_str(text).map_err(|_| malformed("events", "expected an array of objects"))?;
     if elements.is_empty() {
         return Err(Error::bad_value("events must not be empty"));
     }
     if elements.len() > MAX_BATCH {
         return Err(Error::over_limit("events", "elements", elements.len(), MAX_BATCH));
     }
-    Ok(elements)
+    elements.into_iter().enumerate().map(|(index, element)| parse_element(index, element.get())).collect()
 }
 
-/// The fault without serde's line and column: the text was made from jsonb, so the user never saw it.
-fn without_place(fault: &serde_json::Error) -> String {
-    let text = fault.to_string();
-    match text.rfind(" at line ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
+/// Where an element's field is, as error texts name it.
+pub fn place(index: usize, field: &str) -> String {
+    format!("events[{index}].{field}")
+}
+
+fn parse_element(index: usize, text: &str) -> Result<Element<'_>> {
+    // serde takes an array for a struct, field by field.
+    if !text.starts_with('{') {
+        return Err(malformed(&format!("events[{index}]"), "expected an object"));
     }
+    let mut reader = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(&mut reader).map_err(|fault| {
+        let path = fault.path().to_string();
+        let place = if path == "." { format!("events[{index}]") } else { place(index, &path) };
+        malformed(&place, &in_words_of_json(&fault.into_inner()))
+    })
+}
+
+fn malformed(place: &str, fault: &str) -> Error {
+    Error::bad_value("malformed events").detail(format!("At {place}: {fault}.")).hint(
+        r#"Give an array of objects: [{"type": "...", "data": ..., "metadata": ..., "event_id": "..."}], of which metadata and event_id may be left out."#,
+    )
+}
+
+/// serde's text without its words for Rust's types, and without line and column: the text was made from jsonb, so the
+/// user never saw it.
+fn in_words_of_json(fault: &serde_json::Error) -> String {
+    let text = fault.to_string();
+    let text = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
+    text.replace("invalid type: map", "invalid type: object")
+        .replace("invalid type: sequence", "invalid type: array")
 }
 
 #[cfg(test)]
@@ -70,7 +88,7 @@ mod tests {
     #[test]
     fn names_the_fault() {
         assert_eq!(fault("[]"), "events must not be empty");
-        assert!(fault("{}").starts_with("At events: invalid type: map"));
+        assert!(fault("{}").starts_with("At events: expected an array"));
         assert!(
             fault(r#"[{"type": "t", "data": 1}, {"data": 1}]"#)
                 .starts_with("At events[1]: missing field `type`")
@@ -78,6 +96,18 @@ mod tests {
         assert!(fault(r#"[{"type": "t", "data": 1, "metadta": {}}]"#).contains("unknown field `metadta`"));
         assert!(fault(r#"[{"type": 1, "data": 1}]"#).starts_with("At events[0].type: invalid type"));
         assert!(fault(r#"[{"type": "t", "data": 1, "event_id": "x"}]"#).starts_with("At events[0].event_id"));
-        assert!(fault("[7]").starts_with("At events[0]"));
+        assert!(fault("[7]").starts_with("At events[0]: expected an object"));
+        assert!(fault(r#"[["t", 1, null, null]]"#).starts_with("At events[0]: expected an object"));
+        assert!(fault(r#"[{"type": {}, "data": 1}]"#).starts_with("At events[0].type: invalid type: object"));
+    }
+
+    #[test]
+    fn null_leaves_out() {
+        let elements = parse(r#"[{"type": "t", "data": null, "metadata": null, "event_id": null}]"#);
+        let left_out = elements.map(|elements| {
+            let element = &elements[0];
+            element.data.get() == "null" && element.metadata.is_none() && element.event_id.is_none()
+        });
+        assert_eq!(left_out.ok(), Some(true));
     }
 }

@@ -7,6 +7,7 @@ use crate::pg::catalog::Catalog;
 use crate::pg::{call, event_tuple, snapshot, spi};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
+use std::collections::HashSet;
 use uuid::Uuid;
 
 const SQL: &str = "SELECT e.stream_version, e.position, e.stream_id OPERATOR(pg_catalog.=) $2 \
@@ -53,9 +54,18 @@ fn conflict(id: Uuid, detail: &str) -> Error {
         .hint("A repeated append must give the same stream, types, data and order as the first.")
 }
 
+fn require_distinct(events: &[NewEvent]) -> Result<()> {
+    let mut seen = HashSet::new();
+    match events.iter().filter_map(|event| event.event_id).find(|&id| !seen.insert(id)) {
+        None => Ok(()),
+        Some(id) => Err(conflict(id, "Two of the events have this id.")),
+    }
+}
+
 /// What an earlier append of the same events returned, or nothing if none of their ids is known. 23505 where an id is
 /// known with other content, or where only some of the events are.
 pub fn find_repeated(catalog: &Catalog, stream: &StreamId, events: &[NewEvent]) -> Result<Option<Appended>> {
+    require_distinct(events)?;
     let mut known: Option<Appended> = None;
     for (index, event) in events.iter().enumerate() {
         let found = match event.event_id {

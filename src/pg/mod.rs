@@ -19,6 +19,7 @@ pub mod locks;
 pub mod memory;
 pub mod process;
 pub mod progress;
+pub mod schema;
 pub mod sequence;
 pub mod shim;
 pub mod snapshot;

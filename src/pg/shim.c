@@ -55,6 +55,7 @@ static ExecutorCheckPerms_hook_type next_check_perms = NULL;
 ErrorData  *refold_prepare(const char *sql, int nargs, Oid *types, SPIPlanPtr *plan);
 ErrorData  *refold_execute(SPIPlanPtr plan, const char *sql, Datum *values, const char *nulls, Snapshot snapshot,
 						   RefoldScope *scope);
+ErrorData  *refold_raise(int code, const char *message, const char *detail, const char *hint, RefoldScope *scope);
 ErrorData  *refold_lock_together(int count, const Oid *relations, const LOCKMODE *modes, const int *timeouts_ms,
 								 bool *granted);
 Datum		refold_step(FunctionCallInfo fcinfo, int event_argument);
@@ -203,6 +204,32 @@ refold_execute(SPIPlanPtr plan, const char *sql, Datum *values, const char *null
 	{
 		error = take_error(caller, outer);
 		hide_statement(error, sql);
+	}
+	PG_END_TRY();
+	return error;
+}
+
+/* Makes an error of refold's own, with the context that an error of user code in this scope would have. */
+ErrorData *
+refold_raise(int code, const char *message, const char *detail, const char *hint, RefoldScope *scope)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	RefoldScope *outer = current_scope;
+	ErrorContextCallback line;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		enter_scope(scope, &line);
+		ereport(ERROR,
+				(errcode(code),
+				 errmsg_internal("%s", message),
+				 detail == NULL ? 0 : errdetail_internal("%s", detail),
+				 hint == NULL ? 0 : errhint("%s", hint)));
+	}
+	PG_CATCH();
+	{
+		error = take_error(caller, outer);
 	}
 	PG_END_TRY();
 	return error;
@@ -397,7 +424,7 @@ refuse_prepare(XactEvent event, void *arg)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot prepare a transaction that holds refold's gate"),
-				 errdetail("The transaction has rebuilt, created or dropped a projection; every append waits for its end."),
+				 errdetail("Every append waits for the end of this transaction."),
 				 errhint("Use COMMIT instead of PREPARE TRANSACTION.")));
 }
 

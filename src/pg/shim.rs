@@ -1,7 +1,8 @@
 //! What `shim.c` offers, and the scope in which user code runs.
 
+use crate::error::{Error, ForeignError};
 use pgrx::pg_sys;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
 
 /// What is known about user code while it runs; laid out as in `shim.c`.
@@ -62,6 +63,20 @@ impl Scope {
         self.guarded_count = tables.len() as c_int;
     }
 
+    /// An error of refold's own as one raised in this scope: with its line of context.
+    pub fn raise(&mut self, error: Error) -> Error {
+        let Error::Own(report) = error else { return error };
+        let text = |text: &str| CString::new(text).unwrap_or_default();
+        let (message, detail, hint) =
+            (text(&report.message), report.detail.as_deref().map(text), report.hint.as_deref().map(text));
+        let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
+        // SAFETY: the strings outlive the call, which raises nothing and never returns NULL.
+        let raised = unsafe {
+            refold_raise(report.code as c_int, message.as_ptr(), pointer(&detail), pointer(&hint), self)
+        };
+        Error::Foreign(ForeignError(raised))
+    }
+
     /// How many events the step functions have handled.
     pub fn events_done(&self) -> i64 {
         self.events_done
@@ -90,6 +105,13 @@ unsafe extern "C-unwind" {
         snapshot: pg_sys::Snapshot,
         scope: *mut Scope,
     ) -> *mut pg_sys::ErrorData;
+    fn refold_raise(
+        code: c_int,
+        message: *const c_char,
+        detail: *const c_char,
+        hint: *const c_char,
+        scope: *mut Scope,
+    ) -> *mut pg_sys::ErrorData;
     pub(super) fn refold_lock_together(
         count: c_int,
         relations: *const pg_sys::Oid,
@@ -114,6 +136,12 @@ unsafe extern "C-unwind" {
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" {
     pub(super) fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
+}
+
+/// Makes any other setting `refold.*` an error; called once, after refold's own are defined.
+pub fn reserve_settings() {
+    // SAFETY: called by _PG_init with a constant string.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"refold".as_ptr()) }
 }
 
 /// Installs the hooks; called once, when the library is loaded.

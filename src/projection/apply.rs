@@ -60,14 +60,9 @@ impl Model {
     }
 
     /// The keys of the events, for a fold. Called as the projection's owner.
-    pub fn keys(
-        &self,
-        catalog: &Catalog,
-        events: &[&Draft],
-        scope: &mut Scope,
-    ) -> Result<Option<Vec<Option<Key>>>> {
+    pub fn keys(&self, events: &[&Draft], scope: &mut Scope) -> Result<Option<Vec<Option<Key>>>> {
         match &self.0 {
-            Writer::Fold { keys, .. } => keys.compute(catalog, events, scope).map(Some),
+            Writer::Fold { keys, .. } => keys.compute(events, scope).map(Some),
             Writer::Event(_) | Writer::Batch(_) => Ok(None),
         }
     }

@@ -1,6 +1,6 @@
 //! Whether a projection may be what its creator asks for; every refusal says why and what to do.
 
-use super::function::Function;
+use super::function::{self, Function};
 use super::registry::{Kind, Projection};
 use crate::error::{Error, Result};
 use crate::names::EventType;
@@ -39,7 +39,7 @@ pub fn new_projection(catalog: &Catalog, request: Request) -> Result<Checked> {
     for &table in &tables {
         locks::lock_relation(table, locks::Mode::AccessShare);
     }
-    let owner = check_tables(catalog, kind, &tables, true)?;
+    let owner = check_tables(catalog, &tables, true)?;
     check_handler(catalog, kind, &handler, &tables, owner)?;
     let settings = capture_settings()?;
     check_contents(catalog, kind, &tables, owner, &settings)?;
@@ -91,8 +91,7 @@ pub fn rebuilt_projection(
         return Err(Error::bad_function(format!("{} folds another table", handler.signature))
             .hint("Drop the projection and create it with the other handler."));
     }
-    // The tables' owner may have changed: the handler runs as the present one from this rebuild on.
-    projection.owner = check_tables(catalog, kind, &projection.tables, false)?;
+    projection.owner = check_tables(catalog, &projection.tables, false)?;
     check_handler(catalog, kind, &handler, &projection.tables, projection.owner)?;
     let key = projection.key.map(|key| Function::read(catalog, key)).transpose()?;
     check_key(catalog, kind, key.as_ref(), &projection.tables, projection.owner)?;
@@ -103,7 +102,7 @@ pub fn rebuilt_projection(
 fn kind_of(catalog: &Catalog, handler: &Function) -> Result<Kind> {
     let is_void = handler.result == pg_sys::VOIDOID;
     let kind = match handler.arguments[..] {
-        _ if !handler.plain || handler.returns_set => None,
+        _ if !handler.plain || handler.returns_set || handler.variadic => None,
         [event] if event == catalog.event_type && is_void => Some(Kind::PerEvent),
         [events] if events == catalog.event_array && is_void => Some(Kind::PerBatch),
         [state, event] if event == catalog.event_type && state == handler.result => {
@@ -152,12 +151,11 @@ const TABLE: &str = "SELECT format('%I.%I', n.nspname, c.relname), c.relkind::te
       EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate), \
       EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 3 = 3), \
       EXISTS (SELECT FROM pg_rewrite AS r WHERE r.ev_class = c.oid), \
-      EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attidentity = 'a' AND NOT a.attisdropped), \
-      (EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND NOT i.indisprimary \
-                 AND (i.indisunique OR i.indisexclusion)) \
-       OR EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attidentity = 'a' \
-                 AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary \
-                                   AND a.attnum = ANY (i.indkey)))) \
+      EXISTS (SELECT FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+               WHERE a.attrelid = c.oid AND NOT a.attisdropped \
+                 AND (a.attidentity <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE '%nextval(%')), \
+      EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND NOT i.indisprimary \
+                AND (i.indisunique OR i.indisexclusion)) \
         AND EXISTS (SELECT FROM pg_constraint AS f WHERE f.confrelid = c.oid AND f.contype = 'f'), \
       EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tginitdeferred), \
       EXISTS (SELECT FROM pg_constraint AS f WHERE f.conrelid = c.oid AND f.contype = 'f' \
@@ -180,8 +178,8 @@ struct Facts {
     has_key: bool,
     has_before_trigger: bool,
     has_rule: bool,
-    has_identity: bool,
-    rewritten_and_referenced: bool,
+    draws_from_sequence: bool,
+    unique_and_referenced: bool,
     has_deferred: bool,
     cascades: bool,
     key_is_vague: bool,
@@ -196,7 +194,10 @@ fn facts(catalog: &Catalog, table: pg_sys::Oid, tables: &[pg_sys::Oid]) -> Resul
             if rows.len() == 0 {
                 return Err(Error::new(
                     pgrx::PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-                    format!("table with OID {} does not exist", table.to_u32()),
+                    "the table of a projection does not exist any more",
+                )
+                .hint(
+                    "Drop the projection with refold.drop_projection; refold.projections shows it as broken.",
                 ));
             }
             Ok(Facts {
@@ -209,8 +210,8 @@ fn facts(catalog: &Catalog, table: pg_sys::Oid, tables: &[pg_sys::Oid]) -> Resul
                 has_key: rows.need(0, 6)?,
                 has_before_trigger: rows.need(0, 7)?,
                 has_rule: rows.need(0, 8)?,
-                has_identity: rows.need(0, 9)?,
-                rewritten_and_referenced: rows.need(0, 10)?,
+                draws_from_sequence: rows.need(0, 9)?,
+                unique_and_referenced: rows.need(0, 10)?,
                 has_deferred: rows.need(0, 11)?,
                 cascades: rows.need(0, 12)?,
                 key_is_vague: rows.need(0, 13)?,
@@ -222,14 +223,14 @@ fn facts(catalog: &Catalog, table: pg_sys::Oid, tables: &[pg_sys::Oid]) -> Resul
 }
 
 /// Checks the tables of a projection; returns their owner, who owns the projection.
-fn check_tables(catalog: &Catalog, kind: Kind, tables: &[pg_sys::Oid], new: bool) -> Result<pg_sys::Oid> {
+fn check_tables(catalog: &Catalog, tables: &[pg_sys::Oid], new: bool) -> Result<pg_sys::Oid> {
     let mut owner = None;
     for (index, &table) in tables.iter().enumerate() {
         let facts = facts(catalog, table, tables)?;
         if tables[..index].contains(&table) {
             return Err(Error::bad_value(format!("table {} is named twice", facts.name)));
         }
-        check_table(kind, &facts, new)?;
+        check_table(&facts, new)?;
         if *owner.get_or_insert(facts.owner) != facts.owner {
             return Err(Error::not_allowed("the tables of a projection must have one owner")
                 .detail(format!("Table {} has another owner than the first.", facts.name))
@@ -266,7 +267,7 @@ fn check_contents(
     identity::as_owner(owner, settings, || super::table::require_found_by_name(catalog, tables))
 }
 
-fn check_table(kind: Kind, facts: &Facts, new: bool) -> Result<()> {
+fn check_table(facts: &Facts, new: bool) -> Result<()> {
     let name = &facts.name;
     if new && let Some(other) = &facts.projection {
         return Err(Error::in_use(format!("table {name} belongs to projection \"{other}\"")).hint(
@@ -309,16 +310,16 @@ fn check_table(kind: Kind, facts: &Facts, new: bool) -> Result<()> {
             "Use ALTER TABLE ... NO FORCE ROW LEVEL SECURITY.",
         );
     }
-    if kind == Kind::Fold && facts.has_identity {
+    if facts.draws_from_sequence {
         return refuse(
-            "It has a column GENERATED ALWAYS AS IDENTITY, which a fold cannot fill.",
-            "Use a column that the handler fills.",
+            "It has a column that draws from a sequence, which would number its rows anew in each rebuild.",
+            "Let the handler number rows by what the events say, such as event.position.",
         );
     }
-    if facts.rewritten_and_referenced {
+    if facts.unique_and_referenced {
         return refuse(
-            "It is referenced by a foreign key and has a second unique key, or an identity column outside its primary key: a rebuild replaces rows of such a table by deleting them first.",
-            "Drop the foreign key, or the second unique key or identity.",
+            "It has a second unique key and is referenced by a foreign key: a rebuild could not swap unique values.",
+            "Drop the foreign key or the second unique key.",
         );
     }
     if facts.has_deferred {
@@ -361,7 +362,14 @@ fn check_handler(
     let refuse = |why: String, hint: &str| {
         Err(Error::bad_function(format!("{} cannot be a handler", handler.signature)).detail(why).hint(hint))
     };
-    if mentions(catalog, &handler.source, r"\mappend_events?\M")? {
+    if handler.security_definer {
+        return refuse(
+            "It is SECURITY DEFINER, so it would not run as the owner of the projection's tables.".to_owned(),
+            "Create it as SECURITY INVOKER.",
+        );
+    }
+    let source = function::without_comments(&handler.source);
+    if mentions(catalog, &source, r"\mappend_events?\M")? {
         return refuse(
             "It appends events.".to_owned(),
             "Append events where the command is handled, not in a handler.",
@@ -390,7 +398,7 @@ fn check_handler(
         );
     }
     for &table in tables {
-        if let Some(name) = qualified_mention(catalog, &handler.source, table)? {
+        if let Some(name) = qualified_mention(catalog, &source, table)? {
             return refuse(
                 format!("It names table {name} with its schema, so a rebuild could not lead it to a copy."),
                 "Name the projection's tables without a schema.",

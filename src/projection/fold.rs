@@ -57,7 +57,7 @@ impl Fold {
             state = state_of(table, "t"),
         );
         let insert = format!(
-            "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} WHERE {of_key} \
+            "INSERT INTO {target} ({columns}) SELECT {values} WHERE {of_key} \
              ON CONFLICT ({key}) DO NOTHING",
             columns = table.list(str::to_owned),
             values = table.list(state_column),
@@ -117,12 +117,16 @@ impl Fold {
     fn write(&self, key: &[spi::Arg], exists: bool, state: spi::Arg, scope: &mut Scope) -> Result<()> {
         let with_state = [key, &[state]].concat();
         let written = match (exists, state) {
-            (false, None) => return self.require_absent(key),
+            (false, None) => return self.require_absent(key).map_err(|error| scope.raise(error)),
             (true, None) => spi::execute(&self.delete, key, Some(scope))?,
             (false, Some(_)) => spi::execute(&self.insert, &with_state, Some(scope))?,
             (true, Some(_)) => spi::execute(&self.update, &with_state, Some(scope))?,
         };
-        if written == 1 { Ok(()) } else { Err(wrong_key(scope.projection())) }
+        if written == 1 {
+            return Ok(());
+        }
+        let error = wrong_key(scope.projection());
+        Err(scope.raise(error))
     }
 
     /// 40001 in a transaction that keeps one snapshot, if there is a row by now: where one is written, PostgreSQL

@@ -23,6 +23,8 @@ pub struct Function {
     pub plain: bool,
     pub returns_set: bool,
     pub strict: bool,
+    pub variadic: bool,
+    pub security_definer: bool,
     pub sets_search_path: bool,
     /// Parsed when created (BEGIN ATOMIC): its names are bound to the tables of that moment.
     pub bound: bool,
@@ -42,7 +44,7 @@ const SQL: &str = "SELECT format('%I.%I', n.nspname, p.proname), p.oid::regproce
       coalesce((SELECT c.oid FROM pg_class AS c WHERE c.oid = t.typrelid AND c.relkind IN ('r', 'p')), 0::oid), \
       p.prokind = 'f', p.proretset, p.proisstrict, \
       coalesce((SELECT bool_or(c LIKE 'search_path=%') FROM unnest(p.proconfig) AS c), false), \
-      p.prosqlbody IS NOT NULL, p.prosrc \
+      p.prosqlbody IS NOT NULL, p.prosrc, p.provariadic <> 0, p.prosecdef \
     FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace JOIN pg_type AS t ON t.oid = p.prorettype \
     WHERE p.oid = $1";
 
@@ -73,8 +75,45 @@ impl Function {
                     sets_search_path: rows.need(0, 10)?,
                     bound: rows.need(0, 11)?,
                     source: rows.need(0, 12)?,
+                    variadic: rows.need(0, 13)?,
+                    security_definer: rows.need(0, 14)?,
                 })
             })
         })
+    }
+}
+
+/// A function's source without the comments of SQL, as far as that can be told without parsing its language.
+pub fn without_comments(source: &str) -> String {
+    let mut rest = source;
+    let mut kept = String::with_capacity(source.len());
+    while let Some(start) = rest.find(['-', '/']) {
+        let (before, comment) = rest.split_at(start);
+        kept.push_str(before);
+        let end = if comment.starts_with("--") {
+            comment.find('\n').unwrap_or(comment.len())
+        } else if comment.starts_with("/*") {
+            comment.find("*/").map_or(comment.len(), |end| end + 2)
+        } else {
+            kept.push_str(&comment[..1]);
+            1
+        };
+        rest = &comment[end..];
+    }
+    kept.push_str(rest);
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_comments;
+
+    #[test]
+    fn comments_are_left_out() {
+        assert_eq!(without_comments("a -- b\nc"), "a \nc");
+        assert_eq!(without_comments("a /* b\n c */ d"), "a  d");
+        assert_eq!(without_comments("a - b / c"), "a - b / c");
+        assert_eq!(without_comments("a -- b"), "a ");
+        assert_eq!(without_comments("a /* b"), "a ");
     }
 }

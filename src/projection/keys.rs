@@ -32,20 +32,13 @@ impl KeyFunction {
         let Some((function, types)) = function else {
             return Ok(Self { types: vec![pg_sys::TEXTOID], plan: None });
         };
-        let sql = format!(
-            "SELECT pg_catalog.hash_record_extended(ROW(k.*), 0), k.* \
-             FROM pg_catalog.generate_subscripts($1, 1) AS i CROSS JOIN LATERAL {function}(($1)[i]) AS k ORDER BY i"
-        );
-        Ok(Self { types, plan: Some(spi::Plan::prepare(&sql, &[catalog.event_array])?) })
+        let sql =
+            format!("SELECT pg_catalog.hash_record_extended(ROW(k.*), 0), k.* FROM {function}($1) AS k");
+        Ok(Self { types, plan: Some(spi::Plan::prepare(&sql, &[catalog.event_type])?) })
     }
 
     /// Each event's key, `None` where it is NULL: the event is not for this projection. Called as the owner.
-    pub fn compute(
-        &self,
-        catalog: &Catalog,
-        events: &[&Draft],
-        scope: &mut Scope,
-    ) -> Result<Vec<Option<Key>>> {
+    pub fn compute(&self, events: &[&Draft], scope: &mut Scope) -> Result<Vec<Option<Key>>> {
         let Some(plan) = &self.plan else {
             // One stream's appends are ordered by its own lock.
             return Ok(events
@@ -53,17 +46,23 @@ impl KeyFunction {
                 .map(|event| Some(Key { values: vec![event.stream_id], hash: 0 }))
                 .collect());
         };
-        let datums: Vec<_> = events.iter().map(|event| event.datum).collect();
-        let array = event_tuple::array(catalog, &datums);
-        spi::query(plan, &[Some(array)], spi::Snapshot::Command, Some(scope), |rows| {
-            Ok((0..rows.len())
-                .map(|row| {
-                    let hash = rows.get::<i64>(row, 0)?;
-                    let values = (1..=self.types.len()).map(|column| rows.datum(row, column));
-                    values.collect::<Option<Vec<_>>>().map(|values| Key { values, hash: hash as u64 })
-                })
-                .collect())
-        })
+        events
+            .iter()
+            .map(|event| {
+                scope.set_event(Some(event.datum));
+                let args = [Some(event.datum)];
+                let key = spi::query(plan, &args, spi::Snapshot::Command, Some(scope), |rows| {
+                    let values = (1..=self.types.len()).map(|column| rows.datum(0, column));
+                    let values = values.collect::<Option<Vec<_>>>();
+                    Ok(rows
+                        .get::<i64>(0, 0)
+                        .zip(values)
+                        .map(|(hash, values)| Key { values, hash: hash as u64 }))
+                })?;
+                scope.set_event(None);
+                Ok(key)
+            })
+            .collect()
     }
 
     /// Whether two keys are alike to the last bit.
@@ -88,7 +87,7 @@ pub fn of_drafts(
     }
     let mut scope = Scope::new(&projection.c_name, event_tuple::descriptor(catalog));
     identity::as_owner(projection.owner, &projection.settings, || {
-        projection.live_model(catalog)?.keys(catalog, drafts, &mut scope)
+        projection.live_model(catalog)?.keys(drafts, &mut scope)
     })
 }
 

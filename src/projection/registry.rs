@@ -59,6 +59,7 @@ pub struct Projection {
     /// `None` takes every type.
     pub event_types: Option<Vec<String>>,
     pub serial: bool,
+    /// The owner of the first table, whoever that is by now; InvalidOid where the table is gone.
     pub owner: pg_sys::Oid,
     pub settings: Settings,
     pub generation: i64,
@@ -86,7 +87,8 @@ thread_local! {
 }
 
 const LOAD: &str = "SELECT p.projection_id, p.name, p.kind, p.handler, p.key, p.event_types, p.serial, \
-    p.owner::oid, p.search_path, p.time_zone, p.date_style, p.interval_style, p.generation, \
+    coalesce((SELECT c.relowner FROM refold.projection_table AS t JOIN pg_class AS c ON c.oid = t.relation::oid \
+              WHERE t.projection_id = p.projection_id AND t.ordinal = 1), 0::oid), p.search_path, p.time_zone, p.date_style, p.interval_style, p.generation, \
     ARRAY(SELECT t.relation::oid FROM refold.projection_table AS t WHERE t.projection_id = p.projection_id \
           ORDER BY t.ordinal) \
     FROM refold.projection AS p";
@@ -173,7 +175,7 @@ pub struct Built {
 pub fn bump(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
     const SQL: &str = "UPDATE refold.projection AS p SET generation = p.generation + 1, handler = $2, \
         handler_signature = $3, handler_fingerprint = $4, rebuilt_at = clock_timestamp(), rebuilt_events = $5, \
-        rebuilt_in = make_interval(secs => $6), owner = $7 WHERE p.projection_id = $1 RETURNING p.generation";
+        rebuilt_in = make_interval(secs => $6) WHERE p.projection_id = $1 RETURNING p.generation";
     let args = [
         spi::arg(checked.projection.id),
         spi::arg(checked.handler.oid),
@@ -181,7 +183,6 @@ pub fn bump(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
         spi::arg(checked.handler.fingerprint.as_str()),
         spi::arg(built.events),
         spi::arg(built.duration.as_secs_f64()),
-        spi::arg(checked.projection.owner),
     ];
     identity::as_refold_pinned(catalog.owner, || {
         spi::query_once(SQL, &args, spi::Snapshot::Command, |rows| rows.need(0, 0))
@@ -192,12 +193,12 @@ pub fn bump(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
 /// their ids in the order of their creation. 42710 if the name was taken meanwhile.
 pub fn insert(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
     const SQL: &str = "WITH p AS (INSERT INTO refold.projection (name, kind, handler, handler_signature, \
-          handler_fingerprint, key, key_signature, event_types, serial, owner, search_path, time_zone, date_style, \
+          handler_fingerprint, key, key_signature, event_types, serial, search_path, time_zone, date_style, \
           interval_style, rebuilt_events, rebuilt_in) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, make_interval(secs => $16)) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, make_interval(secs => $15)) \
         RETURNING projection_id, generation, serial), \
       t AS (INSERT INTO refold.projection_table (relation, projection_id, ordinal) \
-        SELECT t.relation, p.projection_id, t.ordinal FROM p, unnest($17) WITH ORDINALITY AS t (relation, ordinal)), \
+        SELECT t.relation, p.projection_id, t.ordinal FROM p, unnest($16) WITH ORDINALITY AS t (relation, ordinal)), \
       s AS (INSERT INTO refold.serial_turn (projection_id) SELECT p.projection_id FROM p WHERE p.serial) \
       SELECT p.generation FROM p";
     let projection = &checked.projection;
@@ -212,7 +213,6 @@ pub fn insert(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64>
         spi::arg(checked.key.as_ref().map(|key| key.signature.as_str())),
         spi::arg(projection.event_types.clone()),
         spi::arg(projection.serial),
-        spi::arg(projection.owner),
         spi::arg(settings.search_path.as_str()),
         spi::arg(settings.time_zone.as_str()),
         spi::arg(settings.date_style.as_str()),

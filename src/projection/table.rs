@@ -10,8 +10,6 @@ pub struct Column {
     /// Quoted.
     pub name: String,
     pub generated: bool,
-    /// GENERATED ALWAYS AS IDENTITY: an UPDATE cannot set it.
-    pub identity: bool,
 }
 
 /// A column of the primary key.
@@ -38,7 +36,7 @@ pub struct Table {
 const NAMES: &str = "SELECT quote_ident(c.relname), format('%I.%I', n.nspname, c.relname), c.reltype \
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1";
 
-const COLUMNS: &str = "SELECT quote_ident(a.attname), a.attgenerated <> '', a.attidentity = 'a' FROM pg_attribute AS a \
+const COLUMNS: &str = "SELECT quote_ident(a.attname), a.attgenerated <> '' FROM pg_attribute AS a \
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
 /// Strategy 3 of a btree is equality.
@@ -61,21 +59,15 @@ impl Table {
                 if rows.len() == 0 {
                     return Err(Error::new(
                         pgrx::PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-                        format!("a projection's table with OID {} does not exist", relation.to_u32()),
+                        "the table of a projection does not exist any more",
                     )
-                    .hint("Drop the projection with refold.drop_projection, or restore the table."));
+                    .hint("Drop the projection with refold.drop_projection; refold.projections shows it as broken."));
                 }
                 Ok((rows.need(0, 0)?, rows.need::<String>(0, 1)?, rows.need(0, 2)?))
             })?;
             let columns = spi::query_once(COLUMNS, &args, spi::Snapshot::Latest, |rows| {
                 (0..rows.len())
-                    .map(|row| {
-                        Ok(Column {
-                            name: rows.need(row, 0)?,
-                            generated: rows.need(row, 1)?,
-                            identity: rows.need(row, 2)?,
-                        })
-                    })
+                    .map(|row| Ok(Column { name: rows.need(row, 0)?, generated: rows.need(row, 1)? }))
                     .collect::<Result<Vec<_>>>()
             })?;
             let key = spi::query_once(KEY, &args, spi::Snapshot::Latest, |rows| {
@@ -108,13 +100,9 @@ impl Table {
         self.stored().map(|column| of(&column.name)).collect::<Vec<_>>().join(", ")
     }
 
-    /// `a = x, b = y` of each column that an UPDATE can set.
+    /// `a = x, b = y` of each stored column.
     pub fn assign(&self, value: impl Fn(&str) -> String) -> String {
-        let settable = self.stored().filter(|column| !column.identity);
-        settable
-            .map(|column| format!("{} = {}", column.name, value(&column.name)))
-            .collect::<Vec<_>>()
-            .join(", ")
+        self.list(|name| format!("{name} = {}", value(name)))
     }
 
     /// `x AND y` of each key column and its number from 0.

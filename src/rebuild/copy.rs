@@ -3,10 +3,9 @@
 use crate::error::Result;
 use crate::pg::catalog::Catalog;
 use crate::pg::identity::{self, Settings};
-use crate::pg::{process, spi};
+use crate::pg::{process, schema, spi};
 use crate::projection::registry::{Kind, Projection};
 use crate::projection::table::Table;
-use pgrx::pg_sys;
 
 /// The copies of one projection's tables.
 pub struct Copy {
@@ -23,7 +22,7 @@ impl Copy {
     /// Makes the schema; and the tables, empty and with all keys, indexes and checks, for a handler that writes for
     /// itself. A fold's table is made by its replay.
     pub fn create(catalog: &Catalog, projection: &Projection) -> Result<Self> {
-        let schema = format!("refold_copy_{}", process::id());
+        let schema = schema::unused(&format!("refold_copy_{}", process::id()));
         let tables =
             projection.tables.iter().map(|&table| Table::read(catalog, table)).collect::<Result<Vec<_>>>()?;
         let mut settings = projection.settings.clone();
@@ -62,19 +61,41 @@ impl Copy {
     fn create_tables(&self) -> Result<()> {
         for table in &self.tables {
             let sql = format!(
-                "CREATE UNLOGGED TABLE {} (LIKE {} INCLUDING ALL EXCLUDING IDENTITY EXCLUDING STATISTICS \
+                "CREATE UNLOGGED TABLE {} (LIKE {} INCLUDING ALL EXCLUDING STATISTICS \
                  EXCLUDING COMMENTS)",
                 self.of(table),
                 table.qualified
             );
             spi::command(&sql)?;
-            for (column, sequence) in identity_sequences(table.relation)? {
-                let sql = format!(
-                    "ALTER TABLE {} ALTER {column} SET DEFAULT pg_catalog.nextval({sequence}::pg_catalog.regclass)",
-                    self.of(table)
-                );
-                spi::command(&sql)?;
-            }
+            self.name_constraints(table)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the copy's keys the names of the live table's: a handler may name them, ON CONFLICT ON CONSTRAINT. In two
+    /// steps, for a name may be another one's at first.
+    fn name_constraints(&self, table: &Table) -> Result<()> {
+        const SQL: &str = "WITH c AS (SELECT o.conrelid, o.conname, pg_catalog.row_number() OVER (PARTITION BY \
+              o.conrelid, pg_catalog.pg_get_constraintdef(o.oid) ORDER BY o.oid) AS n, \
+              pg_catalog.pg_get_constraintdef(o.oid) AS definition \
+            FROM pg_catalog.pg_constraint AS o WHERE o.contype OPERATOR(pg_catalog.=) ANY ('{p,u,x}')) \
+          SELECT pg_catalog.quote_ident(s.conname), pg_catalog.quote_ident(l.conname) FROM c AS l JOIN c AS s \
+            ON s.definition OPERATOR(pg_catalog.=) l.definition AND s.n OPERATOR(pg_catalog.=) l.n \
+          WHERE l.conrelid OPERATOR(pg_catalog.=) $1 AND s.conrelid OPERATOR(pg_catalog.=) \
+            $2::pg_catalog.regclass::pg_catalog.oid AND s.conname OPERATOR(pg_catalog.<>) l.conname";
+        let copy = self.of(table);
+        let args = [spi::arg(table.relation), spi::arg(copy.as_str())];
+        let names: Vec<(String, String)> = spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| {
+            (0..rows.len()).map(|row| Ok((rows.need(row, 0)?, rows.need(row, 1)?))).collect()
+        })?;
+        let rename = |from: &str, to: &str| {
+            spi::command(&format!("ALTER TABLE {copy} RENAME CONSTRAINT {from} TO {to}"))
+        };
+        for (number, (given, _)) in names.iter().enumerate() {
+            rename(given, &format!("refold_{number}"))?;
+        }
+        for (number, (_, wanted)) in names.iter().enumerate() {
+            rename(&format!("refold_{number}"), wanted)?;
         }
         Ok(())
     }
@@ -102,22 +123,4 @@ impl Copy {
         })?;
         Ok(())
     }
-}
-
-/// The identity columns of a table and the sequences they draw from, quoted as name and as literal: the copy draws
-/// from the live table's own, so that the ids it deals out stay free there.
-fn identity_sequences(table: pg_sys::Oid) -> Result<Vec<(String, String)>> {
-    const SQL: &str = "SELECT pg_catalog.quote_ident(a.attname), pg_catalog.quote_literal( \
-          pg_catalog.format('%I.%I', n.nspname, s.relname)) \
-        FROM pg_catalog.pg_attribute AS a \
-        JOIN pg_catalog.pg_depend AS d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
-          AND d.refobjid OPERATOR(pg_catalog.=) a.attrelid AND d.refobjsubid OPERATOR(pg_catalog.=) a.attnum \
-          AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
-          AND d.deptype OPERATOR(pg_catalog.=) 'i' \
-        JOIN pg_catalog.pg_class AS s ON s.oid OPERATOR(pg_catalog.=) d.objid AND s.relkind OPERATOR(pg_catalog.=) 'S' \
-        JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) s.relnamespace \
-        WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attidentity OPERATOR(pg_catalog.<>) ''";
-    spi::query_once(SQL, &[spi::arg(table)], spi::Snapshot::Latest, |rows| {
-        (0..rows.len()).map(|row| Ok((rows.need(row, 0)?, rows.need(row, 1)?))).collect()
-    })
 }

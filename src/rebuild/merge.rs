@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::pg::catalog::Catalog;
 use crate::pg::{identity, spi};
 use crate::projection::registry::Projection;
-use crate::projection::table::{Column, Table};
+use crate::projection::table::Table;
 
 /// How many live rows a merge has changed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -82,7 +82,7 @@ fn update(copy: &Copy, table: &Table) -> String {
 
 fn insert(copy: &Copy, table: &Table) -> String {
     format!(
-        "INSERT INTO {live} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {copy} AS s \
+        "INSERT INTO {live} ({columns}) SELECT {values} FROM {copy} AS s \
          WHERE NOT EXISTS (SELECT FROM ONLY {live} AS l WHERE {same_key})",
         live = table.qualified,
         columns = table.list(str::to_owned),
@@ -92,18 +92,11 @@ fn insert(copy: &Copy, table: &Table) -> String {
     )
 }
 
-/// Whether differing rows can be updated where they are: no second unique key, and no column that only takes DEFAULT
-/// but in the key, where there is nothing to update.
+/// Whether differing rows can be updated where they are: there is no second unique key.
 fn may_update(catalog: &Catalog, table: &Table) -> Result<bool> {
     const SQL: &str = "SELECT NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = $1 AND NOT i.indisprimary \
           AND (i.indisunique OR i.indisexclusion))";
-    let in_key = |name: &str| table.key.iter().any(|column| column.name == name);
-    let fixed = |column: &Column| column.identity && !in_key(&column.name);
-    if table.stored().any(fixed) || table.stored().all(|column| column.identity) {
-        return Ok(false);
-    }
     identity::as_refold_pinned(catalog.owner, || {
-        let args = [spi::arg(table.relation)];
-        spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| rows.need(0, 0))
+        spi::query_once(SQL, &[spi::arg(table.relation)], spi::Snapshot::Latest, |rows| rows.need(0, 0))
     })
 }

@@ -238,7 +238,7 @@ impl<'a> Replay<'a> {
                     Ok((drafts, last))
                 })?;
                 let events: Vec<_> = drafts.iter().collect();
-                let keys = model.keys(catalog, &events, scope)?;
+                let keys = model.keys(&events, scope)?;
                 model.apply(catalog, &events, keys.as_deref(), scope)?;
                 handled += events.len() as i64;
                 Ok(last)

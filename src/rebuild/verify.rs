@@ -89,8 +89,8 @@ fn compare(
         .collect();
     let first = &table.key[0].name;
     let sql = format!(
-        "SELECT pg_catalog.jsonb_build_object({key}), CASE WHEN l.{first} IS NOT NULL THEN pg_catalog.to_jsonb(l) END, \
-           CASE WHEN s.{first} IS NOT NULL THEN pg_catalog.to_jsonb(s) END \
+        "SELECT pg_catalog.jsonb_build_object({key}), CASE WHEN l.{first} IS NOT NULL THEN pg_catalog.to_jsonb(l.*) END, \
+           CASE WHEN s.{first} IS NOT NULL THEN pg_catalog.to_jsonb(s.*) END \
          FROM (SELECT {columns} FROM ONLY {live} AS l) AS l FULL JOIN (SELECT {columns} FROM {copy} AS s) AS s \
            ON {same_key} \
          WHERE l.{first} IS NULL OR s.{first} IS NULL OR {differ}",
