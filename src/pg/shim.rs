@@ -38,9 +38,12 @@ impl Scope {
         }
     }
 
-    /// Names the event, a `refold.event` that stays in place while the scope is in use.
+    /// Names the event, a value of type `refold.event` that stays in place while the scope is in use.
     pub fn set_event(&mut self, event: Option<pg_sys::Datum>) {
-        self.event = event.map_or(ptr::null_mut(), |datum| datum.cast_mut_ptr());
+        // SAFETY: the value is a composite. One that came out of a tuple has a short header, and is copied to one that
+        // can be read as a tuple; any other is returned as it is.
+        let header = |datum: pg_sys::Datum| unsafe { pg_sys::pg_detoast_datum(datum.cast_mut_ptr()) };
+        self.event = event.map_or(ptr::null_mut(), |datum| header(datum).cast());
     }
 
     /// The projection's name.
