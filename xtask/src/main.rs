@@ -7,6 +7,7 @@ mod doc_sql;
 mod install;
 mod interrupt;
 mod logs;
+mod model;
 mod packages;
 mod play;
 mod regress;
@@ -46,6 +47,8 @@ enum Task {
     Demo(demo::Args),
     /// Run every test: format, lints, unit, regress, isolation, the documentation's SQL, the demo's
     Test,
+    /// Explore every interleaving of small instances of the protocols: those that lose events, and refold's
+    Model(model::Args),
     /// Run the pg_regress scripts of pg_test/sql
     Regress(Selection),
     /// Run the pg_isolation_regress specs of pg_test/specs
@@ -97,6 +100,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.task {
         Task::Demo(args) => demo::run(&pg, &args)?,
         Task::Test => return test::all(&pg),
+        Task::Model(args) => return model::run(&pg, &args),
         Task::Regress(selection) => return test::suite(Suite::Regress, &selection, &pg),
         Task::Isolation(selection) => return test::suite(Suite::Isolation, &selection, &pg),
         Task::Check => return test::check(&pg),

@@ -9,7 +9,7 @@ use crate::regress::{Selection, Suite, run_suite};
 use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
-use crate::{checks, demo, doc_sql, server_log};
+use crate::{checks, demo, doc_sql, model, server_log};
 
 /// `cargo xtask test`: everything.
 pub fn all(pg: &Postgres) -> Result<ExitCode> {
@@ -17,6 +17,7 @@ pub fn all(pg: &Postgres) -> Result<ExitCode> {
     let mut report = Report::default();
     checks::check(pg, &mut report)?;
     checks::unit(pg, &mut report)?;
+    model::test(pg, &mut report);
     on_server(pg, &mut report, |server, report| {
         for suite in [Suite::Regress, Suite::Isolation] {
             if let Err(error) = run_suite(suite, &Selection::default(), pg, server, report) {

@@ -1,0 +1,144 @@
+//! refold's atomic rebuild: one transaction, a copy that only it sees, the cut-over under the gate.
+
+use crate::database::{Applied, Projection, Row, Table};
+use crate::kernel::{Mode, Target};
+use crate::program::{Flow, Program};
+use crate::session::{Act, Isolation};
+use std::collections::BTreeMap;
+
+/// One part wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrong {
+    /// The first watermark is the highest position seen in the log.
+    WatermarkByMax,
+    /// The last replay and the merge happen with the gate open.
+    NoGate,
+    /// With the gate closed, it waits for the live table.
+    WaitsUnderGate,
+}
+
+pub fn rebuild(name: &str, wrong: Option<Wrong>) -> Program {
+    let program = Program::new(name).may_crash().begin(Isolation::ReadCommitted).then(lock_projection);
+    let program = match wrong {
+        Some(Wrong::WatermarkByMax) => program.then(replay_all_seen),
+        _ => first_replay(program),
+    };
+    let program = match wrong {
+        Some(Wrong::NoGate) => program,
+        Some(Wrong::WaitsUnderGate) => {
+            program.lock(Target::Gate, Mode::ShareRowExclusive).lock(Target::Live, Mode::Exclusive)
+        }
+        _ => close_gate(program),
+    };
+    program.then(replay_rest).then(merge).commit_and_invalidate()
+}
+
+/// 55006 if another rebuild is at it.
+fn lock_projection(act: &mut Act<'_>) -> Flow {
+    if act.try_lock(Target::Rebuild, Mode::Exclusive) && act.try_lock(Target::Live, Mode::AccessShare) {
+        act.say(|| "locks the projection against other rebuilds, and makes an empty copy".into());
+        Flow::Next
+    } else {
+        Flow::Fail("the projection is being rebuilt (55006)")
+    }
+}
+
+/// Lemma B: waits until all that has drawn up to L has ended, then replays that.
+fn first_replay(program: Program) -> Program {
+    program
+        .then(|act| {
+            read_last_drawn(act);
+            act.note_holders(Target::Sequence, Mode::ShareRowExclusive);
+            Flow::Next
+        })
+        .await_noted("those who had drawn a position by then")
+        .then(replay)
+}
+
+/// Politely, then for a moment; gate and live table together, or neither.
+fn close_gate(program: Program) -> Program {
+    program
+        .label("again")
+        .then(|act| {
+            read_last_drawn(act);
+            act.note_holders(Target::Gate, Mode::ShareRowExclusive);
+            Flow::Next
+        })
+        .await_noted("those who held the gate then")
+        .then(replay)
+        .wait_for_holders(Target::Live, Mode::Exclusive)
+        .lock_or(Target::Gate, Mode::ShareRowExclusive, "again")
+        .then(|act| {
+            if act.try_lock(Target::Live, Mode::Exclusive) {
+                act.say(|| "takes Exclusive on the live table, at once".into());
+                return Flow::Next;
+            }
+            act.unlock(Target::Gate, Mode::ShareRowExclusive);
+            act.say(|| "cannot have Exclusive on the live table at once: opens the gate again".into());
+            Flow::To("again")
+        })
+}
+
+pub fn read_last_drawn(act: &mut Act<'_>) {
+    let limit = act.db.last_value;
+    act.me.memory.limit = limit;
+    act.say(|| format!("reads the sequence: last position {limit}"));
+}
+
+fn replay(act: &mut Act<'_>) -> Flow {
+    let (done, limit) = (act.me.memory.done, act.me.memory.limit);
+    act.me.memory.limit = 0;
+    replay_up_to(act, done, limit)
+}
+
+/// Lemma A: with the gate closed, every position drawn is visible or dead.
+fn replay_rest(act: &mut Act<'_>) -> Flow {
+    let (done, limit) = (act.me.memory.done, act.db.last_value);
+    replay_up_to(act, done, limit)
+}
+
+fn replay_all_seen(act: &mut Act<'_>) -> Flow {
+    let seen = act.read_log(0, u8::MAX);
+    replay_up_to(act, 0, seen.last().map_or(0, |event| event.position))
+}
+
+fn replay_up_to(act: &mut Act<'_>, done: u8, limit: u8) -> Flow {
+    let logic = act.read_projection(act.newest()).logic + 1;
+    let events = act.read_log(done, limit);
+    for event in &events {
+        let row = act.me.memory.copy.entry(event.key).or_default();
+        row.push(Applied { position: event.position, logic });
+    }
+    act.me.memory.done = done.max(limit);
+    act.say(|| format!("replays {} up to position {limit} into its copy", positions(&events)));
+    Flow::Next
+}
+
+pub fn positions(events: &[crate::database::Event]) -> String {
+    match events {
+        [] => "nothing".into(),
+        [event] => format!("event {}", event.position),
+        _ => {
+            let all: Vec<_> = events.iter().map(|event| event.position.to_string()).collect();
+            format!("events {}", all.join(", "))
+        }
+    }
+}
+
+/// Makes live equal to the copy, and flips the registry: nobody sees it before the commit.
+fn merge(act: &mut Act<'_>) -> Flow {
+    let copy = std::mem::take(&mut act.me.memory.copy);
+    let rows: BTreeMap<char, Row> = act
+        .read_rows(Table::Live)
+        .into_keys()
+        .map(|key| {
+            let row = copy.get(&key).cloned().unwrap_or_default();
+            (key, row)
+        })
+        .collect();
+    act.write_rows(Table::Live, rows);
+    let Projection { phase, logic, generation } = act.read_projection(act.newest());
+    act.write_projection(Projection { phase, logic: logic + 1, generation: generation + 1 });
+    act.say(|| "merges its copy into the live table, and writes the new generation".into());
+    Flow::Next
+}
