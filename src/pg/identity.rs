@@ -78,11 +78,6 @@ pub fn as_refold_quiet<R>(owner: pg_sys::Oid, body: impl FnOnce() -> Result<R>) 
 /// Runs user code as a projection's owner, under its settings, as PostgreSQL runs maintenance: no SET ROLE, no
 /// temporary tables, no deferred triggers, so that nothing of it runs later with the caller's rights.
 pub fn as_owner<R>(owner: pg_sys::Oid, settings: &Settings, body: impl FnOnce() -> Result<R>) -> Result<R> {
-    if owner == pg_sys::InvalidOid {
-        return Err(Error::wrong_state("a table of the projection does not exist any more").hint(
-            "Drop the projection with refold.drop_projection; refold.projections shows it as broken.",
-        ));
-    }
     let restriction = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
     run_as(owner, restriction, || with_settings(&settings.entries(), body))
 }

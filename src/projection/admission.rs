@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::log::append::{Draft, Observer};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::shim::Scope;
-use crate::pg::{event_tuple, identity, locks, snapshot};
+use crate::pg::{event_tuple, locks, snapshot};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -158,7 +158,7 @@ pub fn apply_insert() -> Result<()> {
     for Work { projection, events: taken, keys } in &work {
         let events: Vec<_> = taken.iter().map(|&index| &events[index]).collect();
         let mut scope = Scope::new(&projection.c_name, event_tuple::descriptor(&catalog));
-        identity::as_owner(projection.owner, &projection.settings, || {
+        projection.as_owner(|| {
             projection.live_model(&catalog)?.apply(&catalog, &events, keys.as_deref(), &mut scope)
         })?;
     }

@@ -1,7 +1,6 @@
 //! Applying events to one projection's tables, the live ones or a rebuild's copies.
 
 use super::fold::Fold;
-use super::function::Function;
 use super::keys::{Key, KeyFunction};
 use super::registry::{Kind, Projection};
 use super::table::Table;
@@ -30,7 +29,7 @@ impl Model {
     /// Prepares the statements; called as the projection's owner. `copy` is the schema of a rebuild's copies, for a
     /// fold; handlers that write for themselves are led there by the search_path.
     pub fn prepare(catalog: &Catalog, projection: &Projection, copy: Option<&str>) -> Result<Self> {
-        let handler = Function::read(catalog, projection.handler)?.qualified;
+        let handler = projection.function(catalog, projection.handler)?.qualified;
         if copy.is_none() && projection.kind != Kind::Fold {
             super::table::require_found_by_name(catalog, &projection.tables)?;
         }
@@ -44,7 +43,7 @@ impl Model {
                     Error::damaged("a fold without a table").detail(projection.name.clone())
                 })?;
                 let table = Table::read(catalog, relation)?;
-                let key = projection.key.map(|key| Function::read(catalog, key)).transpose()?;
+                let key = projection.key.map(|key| projection.function(catalog, key)).transpose()?;
                 let keys = KeyFunction::prepare(
                     catalog,
                     key.map(|function| (function.qualified, function.columns)),

@@ -76,7 +76,10 @@ pub fn rebuilt_projection(
         return Err(Error::not_allowed(format!("must be owner of projection \"{}\"", projection.name))
             .detail("A new handler runs with its owner's rights."));
     }
-    let handler = Function::read(catalog, handler.unwrap_or(projection.handler))?;
+    let handler = match handler {
+        Some(given) => Function::read(catalog, given)?,
+        None => projection.function(catalog, projection.handler)?,
+    };
     let kind = kind_of(catalog, &handler)?;
     if kind != projection.kind {
         return Err(Error::bad_function(format!(
@@ -93,7 +96,7 @@ pub fn rebuilt_projection(
     }
     projection.owner = check_tables(catalog, &projection.tables, false)?;
     check_handler(catalog, kind, &handler, &projection.tables, projection.owner)?;
-    let key = projection.key.map(|key| Function::read(catalog, key)).transpose()?;
+    let key = projection.key.map(|key| projection.function(catalog, key)).transpose()?;
     check_key(catalog, kind, key.as_ref(), &projection.tables, projection.owner)?;
     projection.handler = handler.oid;
     Ok(Checked { projection, handler, key })
@@ -243,6 +246,22 @@ fn check_tables(catalog: &Catalog, tables: &[pg_sys::Oid], new: bool) -> Result<
         }
     }
     owner.ok_or_else(|| Error::bad_value("tables must not be empty"))
+}
+
+fn unowned(facts: &Facts) -> Result<()> {
+    match &facts.projection {
+        None => Ok(()),
+        Some(other) => {
+            Err(Error::in_use(format!("table {} belongs to projection \"{other}\"", facts.name)).hint(
+                "A table belongs to one projection; let that one's handler write it, or drop that projection.",
+            ))
+        }
+    }
+}
+
+/// 55006 if a table belongs to a projection by now. The caller holds the gate closed.
+pub fn require_unowned(catalog: &Catalog, tables: &[pg_sys::Oid]) -> Result<()> {
+    tables.iter().try_for_each(|&table| unowned(&facts(catalog, table, tables)?))
 }
 
 /// A new projection's tables are empty, and what its handler will find by their names.

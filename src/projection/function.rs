@@ -49,18 +49,22 @@ const SQL: &str = "SELECT format('%I.%I', n.nspname, p.proname), p.oid::regproce
     WHERE p.oid = $1";
 
 impl Function {
-    /// Reads a function's definition; 42883 if there is none.
+    /// Reads the definition of a function that a caller has named; 42883 if there is none.
     pub fn read(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Self> {
+        Self::find(catalog, oid)?.ok_or_else(|| {
+            let message = format!("function with OID {} does not exist", oid.to_u32());
+            Error::new(pgrx::PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION, message)
+        })
+    }
+
+    /// Reads a function's definition, if there is one.
+    pub fn find(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Option<Self>> {
         identity::as_refold_pinned(catalog.owner, || {
             spi::query_once(SQL, &[spi::arg(oid)], spi::Snapshot::Latest, |rows| {
                 if rows.len() == 0 {
-                    return Err(Error::new(
-                        pgrx::PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
-                        format!("function with OID {} does not exist", oid.to_u32()),
-                    )
-                    .hint("Give the projection a new handler with refold.rebuild_projection, or drop it."));
+                    return Ok(None);
                 }
-                Ok(Self {
+                Ok(Some(Self {
                     oid,
                     qualified: rows.need(0, 0)?,
                     signature: rows.need(0, 1)?,
@@ -77,7 +81,7 @@ impl Function {
                     source: rows.need(0, 12)?,
                     variadic: rows.need(0, 13)?,
                     security_definer: rows.need(0, 14)?,
-                })
+                }))
             })
         })
     }

@@ -86,9 +86,7 @@ pub fn of_drafts(
         return Ok(None);
     }
     let mut scope = Scope::new(&projection.c_name, event_tuple::descriptor(catalog));
-    identity::as_owner(projection.owner, &projection.settings, || {
-        projection.live_model(catalog)?.keys(drafts, &mut scope)
-    })
+    projection.as_owner(|| projection.live_model(catalog)?.keys(drafts, &mut scope))
 }
 
 /// Distinct fold-key locks of one projection: a batch with more keys than that makes some keys wait for each other

@@ -5,7 +5,8 @@
 //! invalidation came while it was read.
 
 use super::apply::Model;
-use super::check::Checked;
+use super::check::{self, Checked};
+use super::function::Function;
 use crate::error::{Error, Result};
 use crate::pg::call::value;
 use crate::pg::catalog::Catalog;
@@ -70,6 +71,26 @@ pub struct Projection {
 }
 
 impl Projection {
+    /// Runs user code on the live tables: as their owner, with the settings of the projection's creation. 55000 where
+    /// the table is gone.
+    pub fn as_owner<R>(&self, body: impl FnOnce() -> Result<R>) -> Result<R> {
+        if self.owner == pg_sys::InvalidOid {
+            return Err(self.lost("a table"));
+        }
+        identity::as_owner(self.owner, &self.settings, body)
+    }
+
+    /// The projection's handler or key; 55000 where it is gone.
+    pub fn function(&self, catalog: &Catalog, oid: pg_sys::Oid) -> Result<Function> {
+        Function::find(catalog, oid)?.ok_or_else(|| self.lost("a function"))
+    }
+
+    fn lost(&self, what: &str) -> Error {
+        Error::wrong_state(format!("{what} of projection \"{}\" does not exist any more", self.name)).hint(
+            "Give it a new handler with refold.rebuild_projection, or drop it with refold.drop_projection.",
+        )
+    }
+
     pub fn takes(&self, event_type: &str) -> bool {
         self.event_types.as_ref().is_none_or(|types| types.iter().any(|taken| taken == event_type))
     }
@@ -222,6 +243,7 @@ pub fn insert(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64>
         spi::arg(projection.tables.clone()),
     ];
     require_unknown(catalog, &projection.name)?;
+    check::require_unowned(catalog, &projection.tables)?;
     identity::as_refold_pinned(catalog.owner, || {
         spi::query_once(SQL, &args, spi::Snapshot::Command, |rows| rows.need(0, 0))
     })

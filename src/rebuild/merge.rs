@@ -36,7 +36,7 @@ pub fn merge(catalog: &Catalog, projection: &Projection, copy: &Copy) -> Result<
         .iter()
         .map(|table| Ok((table, may_update(catalog, table)?)))
         .collect::<Result<Vec<_>>>()?;
-    identity::as_owner(projection.owner, &projection.settings, || {
+    projection.as_owner(|| {
         for (table, _) in tables.iter().rev().filter(|(_, in_place)| !in_place) {
             rows.deleted += run(&delete(copy, table, false))?;
         }

@@ -101,7 +101,7 @@ fn compare(
         same_key = same_key(table),
         differ = differ(table),
     );
-    identity::as_owner(projection.owner, &projection.settings, || {
+    projection.as_owner(|| {
         let plan = spi::Plan::prepare(&sql, &[])?;
         spi::query(&plan, &[], spi::Snapshot::Kept(snapshot.as_ptr()), None, |rows| {
             for row in 0..rows.len() {
