@@ -15,6 +15,7 @@ mod report;
 mod server;
 mod server_log;
 mod stage;
+mod stress;
 mod test;
 mod toolchain;
 mod workdir;
@@ -45,7 +46,9 @@ struct Cli {
 enum Task {
     /// Watch appends and rebuilds race, with nothing lost
     Demo(demo::Args),
-    /// Run every test: format, lints, unit, regress, isolation, the documentation's SQL, the demo's
+    /// Append, rebuild, cancel and end sessions at random, and compare every snapshot with the log
+    Stress(stress::Args),
+    /// Run every test: format, lints, unit, regress, isolation, the documentation's SQL, the demo's, the stress
     Test,
     /// Explore every interleaving of small instances of the protocols: those that lose events, and refold's
     Model(model::Args),
@@ -99,6 +102,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let pg = packages::provide(cli.pg_config.as_deref())?;
     match cli.task {
         Task::Demo(args) => demo::run(&pg, &args)?,
+        Task::Stress(args) => return stress::run(&pg, &args),
         Task::Test => return test::all(&pg),
         Task::Model(args) => return model::run(&pg, &args),
         Task::Regress(selection) => return test::suite(Suite::Regress, &selection, &pg),

@@ -134,6 +134,15 @@ impl Server {
             .with_context(|| format!("cannot create the database {name}"))
     }
 
+    /// Ends whoever is still connected to it.
+    pub fn drop_database(&self, name: &str) -> Result<()> {
+        let mut client = self.connect("postgres")?;
+        let quoted = name.replace('"', "\"\"");
+        client
+            .batch_execute(&format!("DROP DATABASE \"{quoted}\" WITH (FORCE)"))
+            .with_context(|| format!("cannot drop the database {name}"))
+    }
+
     /// psql on `database` as the superuser, deaf to the user's settings.
     pub fn psql(&self, database: &str) -> Command {
         let mut psql = Command::new(&self.psql);

@@ -9,7 +9,7 @@ use crate::regress::{Selection, Suite, run_suite};
 use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
-use crate::{checks, demo, doc_sql, model, server_log};
+use crate::{checks, demo, doc_sql, model, server_log, stress};
 
 /// `cargo xtask test`: everything.
 pub fn all(pg: &Postgres) -> Result<ExitCode> {
@@ -30,6 +30,7 @@ pub fn all(pg: &Postgres) -> Result<ExitCode> {
         for (name, test) in demo::smoke_tests() {
             report.case(name, || test(server));
         }
+        stress::smoke_tests(server, report);
     })?;
     Ok(report.close())
 }

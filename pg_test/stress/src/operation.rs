@@ -1,0 +1,57 @@
+//! What the clients of a run do, and which errors each of these may end in: the closed list. Any other fails the run.
+
+use std::fmt;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    Append,
+    Commit,
+    Prepare,
+    FinishPrepared,
+    Rebuild,
+    Create,
+    Drop,
+    Alter,
+    Verify,
+    Look,
+    Poll,
+}
+
+impl Operation {
+    /// Serialization failure, deadlock, query cancelled (also statement_timeout), terminated, lock not available,
+    /// object in use, unknown object, it exists. Connections lost without 57P01 count only if they were ended.
+    pub fn allows(self, sqlstate: &str) -> bool {
+        let allowed: &[&str] = match self {
+            Self::Append => &["40001", "40P01"],
+            Self::Commit | Self::Prepare => &["40001"],
+            // Unknown: the session was ended before it had prepared.
+            Self::FinishPrepared => return sqlstate == "42704",
+            Self::Rebuild => &["55006", "55P03", "40P01", "42704"],
+            Self::Create => &["55P03", "40P01"],
+            Self::Drop => &["55006", "55P03", "40P01"],
+            Self::Alter => &["55P03", "40P01"],
+            Self::Verify => &["55006", "42704", "40001"],
+            Self::Look | Self::Poll => &["40001"],
+        };
+        allowed.contains(&sqlstate) || sqlstate == "57014" || sqlstate == "57P01"
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Append => "append",
+            Self::Commit => "commit",
+            Self::Prepare => "prepare transaction",
+            Self::FinishPrepared => "commit or rollback prepared",
+            Self::Rebuild => "rebuild",
+            Self::Create => "create projection",
+            Self::Drop => "drop projection",
+            Self::Alter => "alter table",
+            Self::Verify => "verify",
+            Self::Look => "look",
+            Self::Poll => "poll",
+        };
+        formatter.pad(name)
+    }
+}

@@ -1,0 +1,66 @@
+//! A reader: compares models with the log inside one snapshot, at every isolation level.
+
+use anyhow::{Result, anyhow};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use std::thread;
+use std::time::Duration;
+
+use crate::operation::Operation;
+use crate::oracle::{self, Looks, Model};
+use crate::plan::{Isolation, generator};
+use crate::session::{Fault, Role, Session};
+use crate::shared::Shared;
+
+pub struct Reader<'a> {
+    session: Session<'a>,
+    shared: &'a Shared,
+    looks: Looks,
+    rng: StdRng,
+}
+
+impl<'a> Reader<'a> {
+    pub fn open(shared: &'a Shared, number: u64, looks: Looks, user: Option<&str>) -> Result<Self> {
+        let session = Session::open(shared, Role::Reader, user)?;
+        Ok(Self { session, shared, looks, rng: generator(shared.seed, 3000 + number) })
+    }
+
+    pub fn run(mut self) -> Result<()> {
+        while !self.shared.is_over() {
+            let isolation = Isolation::draw(&mut self.rng, 30, 50, 20);
+            if let Err(fault) = self.read(isolation) {
+                self.session.overcome(Operation::Look, fault)?;
+            }
+            thread::sleep(Duration::from_millis(self.rng.random_range(0..=60)));
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, isolation: Isolation) -> Result<(), Fault> {
+        let models: Vec<&Model> =
+            (0..2).map(|_| self.looks.pick(self.rng.random_range(0..usize::MAX))).collect();
+        if isolation == Isolation::ReadCommitted {
+            for model in models {
+                oracle::look(&mut self.session.client, model, self.shared)?;
+            }
+            return Ok(());
+        }
+        let read_only = if self.rng.random_bool(0.5) { " READ ONLY" } else { "" };
+        self.session.client.batch_execute(&format!("{}{read_only}", isolation.begin()))?;
+        let mut before: Vec<Option<Option<i64>>> = vec![None; models.len()];
+        for _ in 0..self.rng.random_range(1..=3) {
+            for (model, before) in models.iter().zip(&mut before) {
+                let generation = oracle::look(&mut self.session.client, model, self.shared)?;
+                if before.is_some_and(|before| before != generation) {
+                    let name = model.name;
+                    return Err(Fault::Broken(anyhow!(
+                        "{name} was of generation {before:?} and is of {generation:?} in one snapshot"
+                    )));
+                }
+                *before = Some(generation);
+            }
+            thread::sleep(Duration::from_millis(self.rng.random_range(0..=150)));
+        }
+        Ok(self.session.client.batch_execute("COMMIT")?)
+    }
+}

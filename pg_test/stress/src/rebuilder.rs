@@ -1,0 +1,266 @@
+//! Rebuilds back to back, and verifications: new handlers by name, by CREATE OR REPLACE in the same transaction, or the
+//! same again; committed, rolled back, rolled back to a savepoint.
+
+use anyhow::{Context, Result, anyhow};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use crate::operation::Operation;
+use crate::plan::{Isolation, generator};
+use crate::session::{Fault, OWNER, Role, Session};
+use crate::shared::Shared;
+
+/// The projections, how their handlers are declared, and how one handler calls another.
+const HANDLERS: [(&str, &str, &str); 6] = [
+    ("cart", "state cart, event refold.event", "cart"),
+    ("sku_sales", "event refold.event", "void"),
+    ("shelf", "state shelf, event refold.event", "shelf"),
+    ("journal", "event refold.event", "void"),
+    ("bill", "events refold.event[]", "void"),
+    ("tally", "state tally, event refold.event", "tally"),
+];
+
+/// What a projection's handler is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Handler {
+    Same,
+    Named(u8),
+    /// Replaced in the rebuild's transaction.
+    Replaced(u8),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// A statement of its own.
+    Alone,
+    Commit,
+    Rollback,
+    RollbackToSavepoint,
+}
+
+#[derive(Debug)]
+enum Action {
+    Rebuild { projections: Vec<(usize, Handler)>, end: End, timeout: Option<u64> },
+    Verify { projection: usize, isolation: Isolation, wait: u64 },
+}
+
+pub struct Rebuilder<'a> {
+    session: Session<'a>,
+    shared: &'a Shared,
+    rng: StdRng,
+    number: u64,
+}
+
+impl<'a> Rebuilder<'a> {
+    pub fn open(shared: &'a Shared, number: u64) -> Result<Self> {
+        let session = Session::open(shared, Role::Rebuilder, Some(OWNER))?;
+        Ok(Self { session, shared, rng: generator(shared.seed, 1000 + number), number })
+    }
+
+    pub fn run(mut self) -> Result<()> {
+        while !self.shared.is_load_over() {
+            let action = self.draw();
+            let from = SystemTime::now();
+            let pid = self.session.pid;
+            let (operation, result) = match &action {
+                Action::Rebuild { projections, end, timeout } => {
+                    (Operation::Rebuild, self.rebuild(projections, *end, *timeout))
+                }
+                Action::Verify { projection, isolation, wait } => {
+                    (Operation::Verify, self.verify(*projection, *isolation, *wait))
+                }
+            };
+            let outcome = match result {
+                Ok(told) => told,
+                Err(fault) => {
+                    let code = told(&fault);
+                    let failed =
+                        self.session.overcome(operation, fault).with_context(|| format!("{action:?}"))?;
+                    format!("{code}, {failed:?}")
+                }
+            };
+            let what = describe(&action);
+            self.shared.timeline.add(from, format!("process {pid}: {what}: {outcome}"));
+            if outcome.starts_with("55006") || outcome.starts_with("42704") {
+                thread::sleep(Duration::from_millis(self.rng.random_range(1..=50)));
+            }
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self) -> Action {
+        let projection = self.rng.random_range(0..HANDLERS.len());
+        if self.rng.random_bool(0.15) {
+            let isolation = Isolation::draw(&mut self.rng, 50, 40, 10);
+            let wait = if self.rng.random_bool(0.5) { self.rng.random_range(0..=250) } else { 0 };
+            return Action::Verify { projection, isolation, wait };
+        }
+        let mut projections = vec![(projection, self.handler())];
+        if self.rng.random_bool(0.04) {
+            let second = (projection + self.rng.random_range(1..HANDLERS.len())) % HANDLERS.len();
+            projections.push((second, self.handler()));
+        }
+        let end = match self.rng.random_range(0..100) {
+            0..50 => End::Alone,
+            50..78 => End::Commit,
+            78..92 => End::Rollback,
+            _ => End::RollbackToSavepoint,
+        };
+        let timeout = self.rng.random_bool(0.05).then(|| self.rng.random_range(5..=300));
+        Action::Rebuild { projections, end, timeout }
+    }
+
+    fn handler(&mut self) -> Handler {
+        let version = self.rng.random_range(1..=2);
+        match self.rng.random_range(0..100) {
+            0..60 => Handler::Named(version),
+            60..90 => Handler::Replaced(version),
+            _ => Handler::Same,
+        }
+    }
+
+    fn rebuild(
+        &mut self,
+        projections: &[(usize, Handler)],
+        end: End,
+        timeout: Option<u64>,
+    ) -> Result<String, Fault> {
+        let replaces = projections.iter().any(|(_, handler)| matches!(handler, Handler::Replaced(_)));
+        let alone = end == End::Alone && !replaces && projections.len() == 1 && timeout.is_none();
+        if !alone {
+            self.session.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")?;
+        }
+        if let Some(timeout) = timeout {
+            self.session.client.batch_execute(&format!("SET LOCAL statement_timeout = {timeout}"))?;
+        }
+        if end == End::RollbackToSavepoint {
+            self.session.client.batch_execute("SAVEPOINT s")?;
+        }
+        let mut told = Vec::new();
+        for &(projection, handler) in projections {
+            told.push(self.rebuild_one(projection, handler)?);
+        }
+        let ends = match end {
+            End::Alone | End::Commit if !alone => "COMMIT",
+            End::Rollback => "ROLLBACK",
+            End::RollbackToSavepoint => "ROLLBACK TO SAVEPOINT s; COMMIT",
+            _ => "",
+        };
+        self.session.client.batch_execute(ends)?;
+        if matches!(end, End::Rollback | End::RollbackToSavepoint) {
+            self.shared.stats.rolled_back();
+        }
+        Ok(format!("{} {ends}", told.join(", ")))
+    }
+
+    fn rebuild_one(&mut self, projection: usize, handler: Handler) -> Result<String, Fault> {
+        let (name, arguments, result) = HANDLERS[projection % HANDLERS.len()];
+        let function = match handler {
+            Handler::Same => None,
+            Handler::Named(version) => Some(format!("{name}_v{version}")),
+            Handler::Replaced(version) => {
+                let function = format!("{name}_by_{}", self.number);
+                self.session.client.batch_execute(&replacement(name, &function, version))?;
+                Some(function)
+            }
+        };
+        let types: Vec<_> = arguments.split(", ").filter_map(|argument| argument.split(' ').nth(1)).collect();
+        let signature = function.map(|function| format!("{function}({})", types.join(",")));
+        debug_assert!(result == "void" || types.len() == 2);
+        let row = self.session.client.query_one(
+            "SELECT generation, events_replayed, gate_attempts, (extract(epoch FROM gate_held) * 1e6)::bigint,
+                    (extract(epoch FROM duration) * 1e6)::bigint
+             FROM refold.rebuild_projection($1, $2::text::regprocedure)",
+            &[&name, &signature],
+        )?;
+        let micros = |column| {
+            row.try_get::<_, i64>(column)
+                .map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
+        };
+        let (gate, took): (Duration, Duration) = (micros(3)?, micros(4)?);
+        let attempts: i32 = row.try_get(2)?;
+        self.shared.stats.rebuilt(took, gate, attempts);
+        let (generation, events): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(format!("generation {generation}, {events} events, {attempts} attempts, gate held {gate:.1?}"))
+    }
+
+    fn verify(&mut self, projection: usize, isolation: Isolation, wait: u64) -> Result<String, Fault> {
+        let name = HANDLERS[projection % HANDLERS.len()].0;
+        self.session.client.batch_execute(isolation.begin())?;
+        if wait > 0 {
+            self.session.client.query("SELECT 1", &[])?;
+            thread::sleep(Duration::from_millis(wait));
+        }
+        let rows = self.session.client.query(
+            "SELECT relation::text, key::text, coalesce(live::text, '-'), coalesce(rebuilt::text, '-')
+             FROM refold.verify_projection($1) LIMIT 5",
+            &[&name],
+        )?;
+        self.session.client.batch_execute("COMMIT")?;
+        self.shared.stats.verified();
+        let mut differences = String::new();
+        for row in &rows {
+            let column = |index| row.try_get::<_, String>(index);
+            differences.push_str(&format!(
+                "\n  {} {}: live {}, rebuilt {}",
+                column(0)?,
+                column(1)?,
+                column(2)?,
+                column(3)?
+            ));
+        }
+        if differences.is_empty() {
+            return Ok("holds".to_owned());
+        }
+        let now = SystemTime::now();
+        let around = self.shared.timeline.between(now - Duration::from_secs(1), now).join("\n    ");
+        Err(Fault::Broken(anyhow!(
+            "verify_projection('{name}') at {isolation:?}, {wait} ms after its snapshot, finds{differences}\n    {around}"
+        )))
+    }
+}
+
+/// The handler's wrapper: its body says which version it is, so that snapshots can tell.
+fn replacement(name: &str, function: &str, version: u8) -> String {
+    let (_, arguments, result) = HANDLERS.into_iter().find(|known| known.0 == name).unwrap_or(HANDLERS[0]);
+    let names: Vec<_> = arguments.split(", ").filter_map(|argument| argument.split(' ').next()).collect();
+    let call = format!("{name}_v{version}({})", names.join(", "));
+    let head = format!("CREATE OR REPLACE FUNCTION {function}({arguments}) RETURNS {result}");
+    let mark = format!("/* stress version {version} */");
+    match (name, result) {
+        ("tally", _) => format!("{head} LANGUAGE sql AS $$ {mark} SELECT {call} $$"),
+        ("bill", _) => format!("{head} LANGUAGE sql AS $$ {mark} SELECT {call} $$"),
+        (_, "void") => format!("{head} LANGUAGE plpgsql AS $$ BEGIN {mark} PERFORM {call}; END $$"),
+        _ => format!("{head} LANGUAGE plpgsql AS $$ BEGIN {mark} RETURN {call}; END $$"),
+    }
+}
+
+fn told(fault: &Fault) -> String {
+    match fault {
+        Fault::Sql(error) => match error.as_db_error() {
+            Some(server) => format!("{} {}", server.code().code(), server.message()),
+            None => "connection lost".to_owned(),
+        },
+        Fault::Broken(_) => "broken".to_owned(),
+    }
+}
+
+fn describe(action: &Action) -> String {
+    match action {
+        Action::Rebuild { projections, end, timeout } => {
+            let names: Vec<_> = projections
+                .iter()
+                .map(|&(projection, handler)| {
+                    format!("{} {handler:?}", HANDLERS[projection % HANDLERS.len()].0)
+                })
+                .collect();
+            let timeout = timeout.map(|timeout| format!(", timeout {timeout} ms")).unwrap_or_default();
+            format!("rebuild {} ({end:?}{timeout})", names.join(", "))
+        }
+        Action::Verify { projection, isolation, wait } => {
+            format!("verify {} ({isolation:?}, {wait} ms)", HANDLERS[projection % HANDLERS.len()].0)
+        }
+    }
+}

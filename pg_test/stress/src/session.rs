@@ -1,0 +1,166 @@
+//! A client's connection: registered so that it can be cancelled and ended, and opened again when it was.
+
+use anyhow::{Context, Result, anyhow, bail};
+use postgres::error::Severity;
+use postgres::{Client, Config, NoTls};
+
+use crate::operation::Operation;
+use crate::shared::Shared;
+
+/// Who a client is; decides what may be done to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Appender,
+    Rebuilder,
+    Deployer,
+    Reader,
+    Poller,
+    /// Never cancelled, never ended.
+    Protected,
+}
+
+/// What stopped a client: the server, or a check that failed.
+#[derive(Debug)]
+pub enum Fault {
+    Sql(postgres::Error),
+    Broken(anyhow::Error),
+}
+
+impl From<postgres::Error> for Fault {
+    fn from(error: postgres::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<anyhow::Error> for Fault {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+/// What became of an operation that ended in an allowed error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failed {
+    /// The server answered: what was not committed is rolled back.
+    Refused,
+    /// The connection is gone, and with it the answer.
+    Lost,
+}
+
+pub struct Session<'a> {
+    pub client: Client,
+    pub pid: i32,
+    role: Role,
+    config: Config,
+    shared: &'a Shared,
+}
+
+/// The database roles of `sql/roles.sql`.
+pub const OWNER: &str = "stress_owner";
+pub const APP: &str = "stress_app";
+
+impl<'a> Session<'a> {
+    /// As the superuser if `user` is `None`.
+    pub fn open(shared: &'a Shared, role: Role, user: Option<&str>) -> Result<Self> {
+        let mut config = shared.config.clone();
+        config.application_name(&format!("refold stress {role:?}")).options("-c statement_timeout=60s");
+        if let Some(user) = user {
+            config.user(user);
+        }
+        let (client, pid) = connect(&config)?;
+        shared.register(pid, role);
+        Ok(Self { client, pid, role, config, shared })
+    }
+
+    /// Leaves an aborted transaction, or a connection that is gone.
+    fn recover(&mut self, failed: Failed) -> Result<()> {
+        if failed == Failed::Refused {
+            match self.client.batch_execute("ROLLBACK") {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    self.judge(Operation::Commit, error)?;
+                }
+            }
+        }
+        self.shared.forget(self.pid);
+        (self.client, self.pid) = connect(&self.config)?;
+        self.shared.register(self.pid, self.role);
+        Ok(())
+    }
+
+    /// Counts an error that `operation` may end in; fails on any other.
+    fn judge(&self, operation: Operation, error: postgres::Error) -> Result<Failed> {
+        let Some(server) = error.as_db_error() else {
+            if self.shared.was_ended(self.pid) {
+                self.shared.stats.count_error(operation, "connection lost");
+                return Ok(Failed::Lost);
+            }
+            return Err(explain(error)).with_context(|| {
+                format!(
+                    "{operation}: the connection of process {} was lost, though nobody ended it",
+                    self.pid
+                )
+            });
+        };
+        let code = server.code().code().to_owned();
+        let fatal = matches!(server.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+        if !operation.allows(&code) || (fatal && !self.shared.was_ended(self.pid)) {
+            return Err(explain(error))
+                .with_context(|| format!("{operation} failed in process {}", self.pid));
+        }
+        self.shared.stats.count_error(operation, &code);
+        Ok(if fatal { Failed::Lost } else { Failed::Refused })
+    }
+
+    /// After a fault in `operation`: ready for the next if the fault is allowed.
+    pub fn overcome(&mut self, operation: Operation, fault: Fault) -> Result<Failed> {
+        match fault {
+            Fault::Broken(error) => Err(error),
+            Fault::Sql(error) => {
+                let failed = self.judge(operation, error)?;
+                self.recover(failed)?;
+                Ok(failed)
+            }
+        }
+    }
+
+    /// Inside a transaction, behind a savepoint: the statement must have failed with `sqlstate`.
+    pub fn require_refusal(&mut self, error: postgres::Error, sqlstate: &str) -> Result<(), Fault> {
+        if error.code().is_some_and(|code| code.code() == sqlstate) { Ok(()) } else { Err(Fault::Sql(error)) }
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.shared.forget(self.pid);
+    }
+}
+
+fn connect(config: &Config) -> Result<(Client, i32)> {
+    let mut client = config.connect(NoTls).map_err(explain).context("could not connect")?;
+    let row = client.query_one("SELECT pg_backend_pid()", &[]).map_err(explain)?;
+    let pid = row.try_get(0)?;
+    Ok((client, pid))
+}
+
+/// The error as psql would show it at verbose: `postgres::Error` alone prints "db error".
+pub fn explain(error: postgres::Error) -> anyhow::Error {
+    let Some(server) = error.as_db_error() else { return error.into() };
+    let mut text = format!("{}: {} (SQLSTATE {})", server.severity(), server.message(), server.code().code());
+    let parts = [("DETAIL", server.detail()), ("HINT", server.hint()), ("CONTEXT", server.where_())];
+    for (label, part) in parts {
+        if let Some(part) = part {
+            text.push_str(&format!("\n{label}: {part}"));
+        }
+    }
+    anyhow!(text)
+}
+
+/// Where no error is allowed.
+pub fn certain<T>(result: Result<T, Fault>) -> Result<T> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(Fault::Sql(error)) => Err(explain(error)),
+        Err(Fault::Broken(error)) => bail!(error),
+    }
+}

@@ -1,0 +1,136 @@
+//! What the threads of a run share: when to stop, whose backends there are, what is known, what is counted.
+
+use postgres::Config;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::finisher::Prepared;
+use crate::history::Timeline;
+use crate::ledger::Entry;
+use crate::session::Role;
+use crate::stats::Stats;
+
+/// Well below the server's max_prepared_transactions.
+const MAX_PREPARED: usize = 12;
+
+pub struct Shared {
+    pub config: Config,
+    pub seed: u64,
+    stop_load: AtomicBool,
+    stop_all: AtomicBool,
+    failed: AtomicBool,
+    backends: Mutex<HashMap<i32, Role>>,
+    ended: Mutex<HashSet<i32>>,
+    ledger: Mutex<Vec<Entry>>,
+    prepared: Mutex<Vec<Prepared>>,
+    slots: AtomicUsize,
+    pub timeline: Timeline,
+    pub stats: Stats,
+}
+
+impl Shared {
+    pub fn new(config: &Config, seed: u64) -> Self {
+        Self {
+            config: config.clone(),
+            seed,
+            stop_load: AtomicBool::new(false),
+            stop_all: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            backends: Mutex::default(),
+            ended: Mutex::default(),
+            ledger: Mutex::default(),
+            prepared: Mutex::default(),
+            slots: AtomicUsize::new(0),
+            timeline: Timeline::default(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// No new work for those who write.
+    pub fn is_load_over(&self) -> bool {
+        self.stop_load.load(Ordering::Relaxed) || self.has_failed()
+    }
+
+    /// No new work for those who watch.
+    pub fn is_over(&self) -> bool {
+        self.stop_all.load(Ordering::Relaxed) || self.has_failed()
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    pub fn end_load(&self) {
+        self.stop_load.store(true, Ordering::Relaxed);
+    }
+
+    pub fn end(&self) {
+        self.end_load();
+        self.stop_all.store(true, Ordering::Relaxed);
+    }
+
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    pub fn register(&self, pid: i32, role: Role) {
+        // The number may have been another's, who was ended.
+        lock(&self.ended).remove(&pid);
+        lock(&self.backends).insert(pid, role);
+    }
+
+    pub fn forget(&self, pid: i32) {
+        lock(&self.backends).remove(&pid);
+    }
+
+    /// The backends that may be disturbed, in the order of their numbers.
+    pub fn victims(&self) -> Vec<(i32, Role)> {
+        let backends = lock(&self.backends);
+        let disturbed = backends.iter().filter(|(_, role)| **role != Role::Protected);
+        let mut victims: Vec<_> = disturbed.map(|(pid, role)| (*pid, *role)).collect();
+        victims.sort_unstable_by_key(|(pid, _)| *pid);
+        victims
+    }
+
+    /// To be called before a backend is ended.
+    pub fn expect_end(&self, pid: i32) {
+        lock(&self.ended).insert(pid);
+    }
+
+    pub fn was_ended(&self, pid: i32) -> bool {
+        lock(&self.ended).contains(&pid)
+    }
+
+    pub fn record(&self, entry: Entry) {
+        lock(&self.ledger).push(entry);
+    }
+
+    pub fn ledger(&self) -> MutexGuard<'_, Vec<Entry>> {
+        lock(&self.ledger)
+    }
+
+    /// Waits until one more transaction can be prepared.
+    pub fn take_slot(&self) {
+        let more = |taken| (taken < MAX_PREPARED).then_some(taken + 1);
+        while self.slots.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// One transaction that was to be prepared has ended.
+    pub fn free_slot(&self) {
+        self.slots.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What waits for the finisher.
+    pub fn prepared(&self) -> MutexGuard<'_, Vec<Prepared>> {
+        lock(&self.prepared)
+    }
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
