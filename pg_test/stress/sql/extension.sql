@@ -12,7 +12,9 @@ GRANT EXECUTE ON FUNCTION
     refold.lock_gate()
     TO stress_owner;
 GRANT EXECUTE ON FUNCTION
-    refold.append_event(text, text, jsonb, jsonb, bigint, uuid),
+    refold.append_event(text, text, jsonb, jsonb, bigint, uuid)
+    TO stress_owner, stress_app;
+GRANT EXECUTE ON FUNCTION
     refold.append_events(text, jsonb, bigint),
     refold.read_all(bigint, bigint, text[])
     TO stress_app;

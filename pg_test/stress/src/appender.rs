@@ -160,9 +160,8 @@ impl<'a> Appender<'a> {
             return self.append(append, tag, done);
         }
         self.session.client.batch_execute(plan.isolation.begin())?;
-        if let Some(timeout) = plan.statement_timeout {
-            let sql = format!("SET LOCAL statement_timeout = {}", timeout.as_millis());
-            self.session.client.batch_execute(&sql)?;
+        if let Some(setting) = &plan.setting {
+            self.session.client.batch_execute(&format!("SET LOCAL {setting}"))?;
         }
         for step in &plan.steps {
             self.step(step, tag, done)?;

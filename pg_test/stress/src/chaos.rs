@@ -26,6 +26,9 @@ pub fn disturb(shared: &Shared) -> Result<()> {
         else {
             continue;
         };
+        if role == Role::Rebuilder && rng.random_bool(0.7) {
+            continue;
+        }
         let from = SystemTime::now();
         let function = if ends {
             shared.expect_end(pid);

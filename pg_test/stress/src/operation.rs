@@ -22,7 +22,7 @@ impl Operation {
     /// object in use, unknown object, it exists. Connections lost without 57P01 count only if they were ended.
     pub fn allows(self, sqlstate: &str) -> bool {
         let allowed: &[&str] = match self {
-            Self::Append => &["40001", "40P01"],
+            Self::Append => &["40001", "40P01", "55P03"],
             Self::Commit | Self::Prepare => &["40001"],
             // Unknown: the session was ended before it had prepared.
             Self::FinishPrepared => return sqlstate == "42704",

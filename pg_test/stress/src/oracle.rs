@@ -76,6 +76,11 @@ impl Looks {
         Self(&SHOP)
     }
 
+    /// The published protocol has but the shop.
+    pub fn are_on_refold(self) -> bool {
+        self.0.len() > SHOP.len()
+    }
+
     pub fn pick(self, pick: usize) -> &'static Model {
         self.0.get(pick % self.0.len()).unwrap_or(&MODELS[0])
     }

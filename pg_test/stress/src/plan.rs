@@ -114,7 +114,8 @@ pub struct Plan {
     pub isolation: Isolation,
     pub steps: Vec<Step>,
     pub end: End,
-    pub statement_timeout: Option<Duration>,
+    /// What it sets for itself.
+    pub setting: Option<String>,
     pub think: Duration,
 }
 
@@ -128,7 +129,7 @@ impl Plan {
         matches!(self.steps[..], [Step::Append(_)])
             && self.end == End::Commit
             && self.isolation == Isolation::ReadCommitted
-            && self.statement_timeout.is_none()
+            && self.setting.is_none()
     }
 }
 
@@ -207,10 +208,13 @@ impl Planner {
             },
             _ => End::Commit,
         };
-        let statement_timeout =
-            self.rng.random_bool(0.03).then(|| Duration::from_millis(self.rng.random_range(1..=30)));
+        let setting = match self.rng.random_range(0..100) {
+            0..3 => Some(format!("statement_timeout = {}", self.rng.random_range(1..=30))),
+            3..5 => Some(format!("lock_timeout = {}", self.rng.random_range(1..=30))),
+            _ => None,
+        };
         let think = Duration::from_micros(self.rng.random_range(0..=4000));
-        Plan { number: self.number, isolation, steps, end, statement_timeout, think }
+        Plan { number: self.number, isolation, steps, end, setting, think }
     }
 
     fn hold(&mut self, longest: u64) -> Step {
@@ -294,7 +298,7 @@ mod tests {
             let ends_so = |plan: &Plan| matches!(plan.end, End::Prepare { commit: c, .. } if c == commit);
             assert!(plans.iter().any(ends_so));
         }
-        assert!(plans.iter().any(|plan| plan.statement_timeout.is_some()));
+        assert!(plans.iter().any(|plan| plan.setting.is_some()));
         assert!(plans.iter().any(Plan::is_single_statement));
     }
 }

@@ -82,8 +82,8 @@ impl Followed {
         while crate::session::certain(self.poll(client, 1000))? > 0 {}
         let rows = client.query(self.source.whole(), &[]).map_err(explain)?;
         let log = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
-        if let Some(difference) = first_difference(&self.positions, &log) {
-            bail!("a poller of {:?} {difference}", self.source);
+        if let Some((position, difference)) = first_difference(&self.positions, &log) {
+            bail!("a poller of {:?} {difference}{}", self.source, around(client, position)?);
         }
         ensure!(
             self.positions.len() == log.len(),
@@ -94,19 +94,29 @@ impl Followed {
     }
 }
 
-fn first_difference(got: &[i64], log: &[i64]) -> Option<String> {
+/// The first position that only one of the two has, and what that means.
+fn first_difference(got: &[i64], log: &[i64]) -> Option<(i64, String)> {
+    let strange = |got: i64| Some((got, format!("got position {got}, which is not in the log")));
     for index in 0..got.len().max(log.len()) {
         match (got.get(index), log.get(index)) {
             (Some(got), Some(there)) if got == there => {}
-            (Some(got), Some(there)) if got < there => {
-                return Some(format!("got position {got}, which is not in the log"));
-            }
-            (_, Some(there)) => return Some(format!("never got position {there}")),
-            (Some(got), None) => return Some(format!("got position {got}, which is not in the log")),
+            (Some(&got), Some(&there)) if got < there => return strange(got),
+            (_, Some(&there)) => return Some((there, format!("never got position {there}"))),
+            (Some(&got), None) => return strange(got),
             (None, None) => return None,
         }
     }
     None
+}
+
+/// The events around a position: whose they are, and when they were written.
+fn around(client: &mut Client, position: i64) -> Result<String> {
+    let sql = "SELECT concat_ws('  ', position, 'xid ' || xmin, 'horizon ' || horizon, recorded_at, stream_id || '@' ||
+                   stream_version, 'tx ' || (metadata->>'tx'))
+               FROM refold.event WHERE position BETWEEN $1::bigint - 40 AND $1::bigint + 40 ORDER BY position";
+    let rows = client.query(sql, &[&position]).map_err(explain)?;
+    let lines = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    Ok(format!(":\n  {}", lines.join("\n  ")))
 }
 
 pub struct Poller<'a> {
@@ -165,9 +175,10 @@ mod tests {
     #[test]
     fn tells_the_first_difference() {
         assert_eq!(first_difference(&[1, 3, 4], &[1, 3, 4]), None);
-        assert_eq!(first_difference(&[1, 4], &[1, 3, 4]).as_deref(), Some("never got position 3"));
-        assert_eq!(first_difference(&[1, 3], &[1, 3, 4]).as_deref(), Some("never got position 4"));
-        assert!(first_difference(&[1, 2, 3], &[1, 3]).is_some_and(|text| text.starts_with("got position 2")));
-        assert!(first_difference(&[1, 2], &[1]).is_some_and(|text| text.starts_with("got position 2")));
+        let position = |got, log| first_difference(got, log).map(|(position, _)| position);
+        assert_eq!(position(&[1, 4], &[1, 3, 4]), Some(3));
+        assert_eq!(position(&[1, 3], &[1, 3, 4]), Some(4));
+        assert_eq!(position(&[1, 2, 3], &[1, 3]), Some(2));
+        assert_eq!(position(&[1, 2], &[1]), Some(2));
     }
 }

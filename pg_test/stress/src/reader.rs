@@ -39,6 +39,9 @@ impl<'a> Reader<'a> {
     fn read(&mut self, isolation: Isolation) -> Result<(), Fault> {
         let models: Vec<&Model> =
             (0..2).map(|_| self.looks.pick(self.rng.random_range(0..usize::MAX))).collect();
+        if self.looks.are_on_refold() && self.rng.random_bool(0.2) {
+            self.read_views(isolation)?;
+        }
         if isolation == Isolation::ReadCommitted {
             for model in models {
                 oracle::look(&mut self.session.client, model, self.shared)?;
@@ -60,6 +63,22 @@ impl<'a> Reader<'a> {
                 *before = Some(generation);
             }
             thread::sleep(Duration::from_millis(self.rng.random_range(0..=150)));
+        }
+        Ok(self.session.client.batch_execute("COMMIT")?)
+    }
+
+    /// What the views show must be true in every snapshot: here no handler is ever replaced without a rebuild.
+    fn read_views(&mut self, isolation: Isolation) -> Result<(), Fault> {
+        self.session.client.batch_execute(isolation.begin())?;
+        self.session.client.query("SELECT * FROM refold.rebuild_progress", &[])?;
+        thread::sleep(Duration::from_millis(self.rng.random_range(0..=20)));
+        let sql = "SELECT name, state, generation FROM refold.projections WHERE state NOT IN ('active', 'rebuilding')";
+        if let Some(row) = self.session.client.query(sql, &[])?.first() {
+            let (name, state, generation): (String, String, i64) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            return Err(Fault::Broken(anyhow!(
+                "refold.projections shows {name} as {state}, of generation {generation}, at {isolation:?}"
+            )));
         }
         Ok(self.session.client.batch_execute("COMMIT")?)
     }

@@ -7,9 +7,11 @@ use rand::rngs::StdRng;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use crate::appender::APPEND;
+use crate::ledger::{Entry, Outcome, Written};
 use crate::operation::Operation;
 use crate::plan::{Isolation, generator};
-use crate::session::{Fault, OWNER, Role, Session};
+use crate::session::{Failed, Fault, OWNER, Role, Session};
 use crate::shared::Shared;
 
 /// The projections, how their handlers are declared, and how one handler calls another.
@@ -40,9 +42,27 @@ enum End {
     RollbackToSavepoint,
 }
 
+/// One transaction that rebuilds.
+#[derive(Debug)]
+struct Rebuild {
+    projections: Vec<(usize, Handler)>,
+    end: End,
+    /// What it sets for itself.
+    setting: Option<String>,
+    /// Appends one event before and one after the rebuild.
+    appends: bool,
+}
+
+/// What a transaction has appended, and whether its end was tried.
+#[derive(Default)]
+struct Appended {
+    positions: Vec<(Written, i64)>,
+    ends: bool,
+}
+
 #[derive(Debug)]
 enum Action {
-    Rebuild { projections: Vec<(usize, Handler)>, end: End, timeout: Option<u64> },
+    Rebuild(Rebuild),
     Verify { projection: usize, isolation: Isolation, wait: u64 },
 }
 
@@ -51,12 +71,14 @@ pub struct Rebuilder<'a> {
     shared: &'a Shared,
     rng: StdRng,
     number: u64,
+    /// Of the transactions so far.
+    count: u64,
 }
 
 impl<'a> Rebuilder<'a> {
     pub fn open(shared: &'a Shared, number: u64) -> Result<Self> {
         let session = Session::open(shared, Role::Rebuilder, Some(OWNER))?;
-        Ok(Self { session, shared, rng: generator(shared.seed, 1000 + number), number })
+        Ok(Self { session, shared, rng: generator(shared.seed, 1000 + number), number, count: 0 })
     }
 
     pub fn run(mut self) -> Result<()> {
@@ -64,23 +86,23 @@ impl<'a> Rebuilder<'a> {
             let action = self.draw();
             let from = SystemTime::now();
             let pid = self.session.pid;
+            let mut appended = Appended::default();
             let (operation, result) = match &action {
-                Action::Rebuild { projections, end, timeout } => {
-                    (Operation::Rebuild, self.rebuild(projections, *end, *timeout))
-                }
+                Action::Rebuild(rebuild) => (Operation::Rebuild, self.rebuild(rebuild, &mut appended)),
                 Action::Verify { projection, isolation, wait } => {
                     (Operation::Verify, self.verify(*projection, *isolation, *wait))
                 }
             };
-            let outcome = match result {
-                Ok(told) => told,
+            let (outcome, failed) = match result {
+                Ok(told) => (told, None),
                 Err(fault) => {
                     let code = told(&fault);
                     let failed =
                         self.session.overcome(operation, fault).with_context(|| format!("{action:?}"))?;
-                    format!("{code}, {failed:?}")
+                    (format!("{code}, {failed:?}"), Some(failed))
                 }
             };
+            self.record(&action, appended, failed);
             let what = describe(&action);
             self.shared.timeline.add(from, format!("process {pid}: {what}: {outcome}"));
             if outcome.starts_with("55006") || outcome.starts_with("42704") {
@@ -108,8 +130,15 @@ impl<'a> Rebuilder<'a> {
             78..92 => End::Rollback,
             _ => End::RollbackToSavepoint,
         };
-        let timeout = self.rng.random_bool(0.05).then(|| self.rng.random_range(5..=300));
-        Action::Rebuild { projections, end, timeout }
+        let setting = match self.rng.random_range(0..100) {
+            0..5 => Some(format!("statement_timeout = {}", self.rng.random_range(5..=300))),
+            5..10 => Some(format!("lock_timeout = {}", self.rng.random_range(1..=60))),
+            10..25 => Some("work_mem = '64kB'".to_owned()),
+            25..30 => Some(format!("refold.gate_timeout = {}", self.rng.random_range(1..=10))),
+            _ => None,
+        };
+        let appends = end != End::Alone && self.rng.random_bool(0.15);
+        Action::Rebuild(Rebuild { projections, end, setting, appends })
     }
 
     fn handler(&mut self) -> Handler {
@@ -121,26 +150,28 @@ impl<'a> Rebuilder<'a> {
         }
     }
 
-    fn rebuild(
-        &mut self,
-        projections: &[(usize, Handler)],
-        end: End,
-        timeout: Option<u64>,
-    ) -> Result<String, Fault> {
+    fn rebuild(&mut self, rebuild: &Rebuild, appended: &mut Appended) -> Result<String, Fault> {
+        let Rebuild { projections, end, setting, appends } = rebuild;
         let replaces = projections.iter().any(|(_, handler)| matches!(handler, Handler::Replaced(_)));
-        let alone = end == End::Alone && !replaces && projections.len() == 1 && timeout.is_none();
+        let alone = *end == End::Alone && !replaces && projections.len() == 1 && setting.is_none();
         if !alone {
             self.session.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")?;
         }
-        if let Some(timeout) = timeout {
-            self.session.client.batch_execute(&format!("SET LOCAL statement_timeout = {timeout}"))?;
+        if let Some(setting) = setting {
+            self.session.client.batch_execute(&format!("SET LOCAL {setting}"))?;
         }
-        if end == End::RollbackToSavepoint {
+        if *end == End::RollbackToSavepoint {
             self.session.client.batch_execute("SAVEPOINT s")?;
+        }
+        if *appends {
+            self.append(appended)?;
         }
         let mut told = Vec::new();
         for &(projection, handler) in projections {
             told.push(self.rebuild_one(projection, handler)?);
+        }
+        if *appends {
+            self.append(appended)?;
         }
         let ends = match end {
             End::Alone | End::Commit if !alone => "COMMIT",
@@ -148,11 +179,48 @@ impl<'a> Rebuilder<'a> {
             End::RollbackToSavepoint => "ROLLBACK TO SAVEPOINT s; COMMIT",
             _ => "",
         };
+        appended.ends = true;
         self.session.client.batch_execute(ends)?;
         if matches!(end, End::Rollback | End::RollbackToSavepoint) {
             self.shared.stats.rolled_back();
         }
         Ok(format!("{} {ends}", told.join(", ")))
+    }
+
+    /// An event of the rebuilder's own, in the rebuild's transaction.
+    fn append(&mut self, appended: &mut Appended) -> Result<(), Fault> {
+        let stream = format!("deploy-{}", self.number);
+        let metadata = format!(r#"{{"tx": "{}"}}"#, self.tag());
+        let nothing: (Option<i64>, Option<String>) = (None, None);
+        let row = self
+            .session
+            .client
+            .query_one(APPEND, &[&stream, &"checked_out", &"{}", &metadata, &nothing.0, &nothing.1])?;
+        appended.positions.push((Written { stream, version: row.try_get(0)? }, row.try_get(1)?));
+        Ok(())
+    }
+
+    fn tag(&self) -> String {
+        format!("deploy-{}-{}", self.number, self.count)
+    }
+
+    fn record(&mut self, action: &Action, appended: Appended, failed: Option<Failed>) {
+        let tag = self.tag();
+        self.count += 1;
+        let Action::Rebuild(Rebuild { end: End::Alone | End::Commit, appends: true, .. }) = action else {
+            return;
+        };
+        let Appended { positions, ends } = appended;
+        let outcome = match failed {
+            None => Outcome::Committed,
+            Some(Failed::Lost) if ends => Outcome::Unknown,
+            Some(_) => Outcome::RolledBack,
+        };
+        let events: Vec<_> = positions.iter().map(|(written, _)| written.clone()).collect();
+        if outcome == Outcome::Committed {
+            self.shared.stats.committed(events.len());
+        }
+        self.shared.record(Entry { tag, outcome, events, positions, untold: 0 });
     }
 
     fn rebuild_one(&mut self, projection: usize, handler: Handler) -> Result<String, Fault> {
@@ -249,15 +317,16 @@ fn told(fault: &Fault) -> String {
 
 fn describe(action: &Action) -> String {
     match action {
-        Action::Rebuild { projections, end, timeout } => {
+        Action::Rebuild(Rebuild { projections, end, setting, appends }) => {
             let names: Vec<_> = projections
                 .iter()
                 .map(|&(projection, handler)| {
                     format!("{} {handler:?}", HANDLERS[projection % HANDLERS.len()].0)
                 })
                 .collect();
-            let timeout = timeout.map(|timeout| format!(", timeout {timeout} ms")).unwrap_or_default();
-            format!("rebuild {} ({end:?}{timeout})", names.join(", "))
+            let setting = setting.as_deref().unwrap_or("no setting");
+            let appends = if *appends { ", appends" } else { "" };
+            format!("rebuild {} ({end:?}, {setting}{appends})", names.join(", "))
         }
         Action::Verify { projection, isolation, wait } => {
             format!("verify {} ({isolation:?}, {wait} ms)", HANDLERS[projection % HANDLERS.len()].0)

@@ -20,7 +20,7 @@ use crate::session::APP;
 use crate::shared::Shared;
 use crate::world;
 
-const REBUILDERS: u64 = 2;
+const REBUILDERS: u64 = 3;
 const READERS: u64 = 2;
 const PULSE: Duration = Duration::from_millis(20);
 
