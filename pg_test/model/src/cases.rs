@@ -1,12 +1,12 @@
 //! What is explored, and what must come of it.
 
-use crate::kernel::Mode;
+use crate::kernel::Mode::{AccessShare, RowShare};
 use crate::program::Program;
 use crate::properties::Promise;
 use crate::protocols::append::{Append, Wrong, append};
 use crate::protocols::published::Variant;
 use crate::protocols::reader::reader;
-use crate::protocols::{atomic, published};
+use crate::protocols::{atomic, concurrent, in_place, published};
 use crate::world::Instance;
 
 /// A protocol with its instances.
@@ -19,7 +19,6 @@ pub struct Case {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     Holds,
-    /// In at least its first instance.
     Fails,
 }
 
@@ -33,95 +32,175 @@ fn fails(name: &'static str, instance: fn() -> Instance) -> Case {
 
 /// All of them, in the order of the table.
 pub fn all() -> Vec<Case> {
-    [published(), atomic()].into_iter().flatten().collect()
+    let groups =
+        [published_cases(), atomic_cases(), concurrent_cases(), in_place_cases(), without_snapshot_check()];
+    groups.into_iter().flatten().collect()
 }
 
-fn published() -> Vec<Case> {
-    fn once(variant: Variant) -> Instance {
-        let programs = vec![published::rebuild(variant), published::append('A', 's', 'x', 1, variant)];
-        Instance::new(programs, &['x'], Promise::After(0))
-    }
-    fn twice(variant: Variant) -> Instance {
-        let programs = vec![published::rebuild(variant), published::append('A', 's', 'x', 2, variant)];
-        Instance::new(programs, &['x'], Promise::After(0))
+fn published_cases() -> Vec<Case> {
+    fn with(variant: Variant, rounds: u8) -> Instance {
+        let programs = vec![published::rebuild(variant), published::append('A', 's', 'x', rounds, variant)];
+        Instance::new(programs, Promise::After(0))
     }
     vec![
-        fails("published protocol", || once(Variant::AsPublished)),
-        fails("  a last check after the release", || once(Variant::LastCheck)),
-        fails("  a re-check before the commit", || once(Variant::Recheck)),
-        fails("  a grace period", || once(Variant::GracePeriod)),
-        fails("  a skip record, drained later", || twice(Variant::SkipRecord)),
-        fails("  a release without the lock", || once(Variant::ReleaseWithoutLock)),
+        fails("published protocol", || with(Variant::AsPublished, 1)),
+        fails("  a last check after the release", || with(Variant::LastCheck, 1)),
+        fails("  a re-check before the commit", || with(Variant::Recheck, 1)),
+        fails("  a grace period", || with(Variant::GracePeriod, 1)),
+        fails("  a skip record, drained later", || with(Variant::SkipRecord, 2)),
+        fails("  a release without the lock", || with(Variant::ReleaseWithoutLock, 1)),
     ]
 }
 
+/// Appends to two streams that feed one row.
+fn one_row() -> [Append; 2] {
+    [append('A', 's', 'x'), append('B', 't', 'x')]
+}
+
+/// Appends to two streams that feed a row each.
+fn two_rows() -> [Append; 2] {
+    [append('A', 's', 'x'), append('B', 't', 'y')]
+}
+
+/// Transactions that have locked the live table when they append.
+fn lockers() -> [Append; 2] {
+    let [a, b] = one_row();
+    [a.repeatable_read().after_locking_live(AccessShare), b.after_locking_live(RowShare)]
+}
+
 fn wrong(wrong: Wrong) -> [Append; 2] {
-    [append('A', 's', 'x').wrong(Some(wrong)), append('B', 't', 'x').wrong(Some(wrong))]
+    one_row().map(|append| append.wrong(wrong))
 }
 
-fn with_atomic_programs(appends: &[Append], broken: Option<atomic::Wrong>) -> Vec<Program> {
-    let mut programs = vec![atomic::rebuild("the rebuild", broken)];
-    programs.extend(appends.iter().map(|append| append.program()));
-    programs
+/// A rebuild among appends. It is the first session: where several shortest interleavings lead to a fault, the one is
+/// shown in which the rebuild goes on for as long as it can.
+fn among(rebuild: Program, appends: impl IntoIterator<Item = Append>) -> Instance {
+    let appends = appends.into_iter().map(Append::program);
+    Instance::new([rebuild].into_iter().chain(appends).collect(), Promise::InEverySnapshot)
 }
 
-fn with_atomic(appends: &[Append], broken: Option<atomic::Wrong>) -> Instance {
-    checked(with_atomic_programs(appends, broken))
-}
-
-fn with_reader(mut programs: Vec<Program>) -> Instance {
-    programs.push(reader());
-    checked(programs)
-}
-
-fn checked(programs: Vec<Program>) -> Instance {
-    Instance::new(programs, &['x', 'y'], Promise::InEverySnapshot)
-}
-
-fn atomic() -> Vec<Case> {
+fn atomic_cases() -> Vec<Case> {
+    fn rebuild() -> Program {
+        atomic::rebuild("the rebuild", None)
+    }
+    fn broken(part: atomic::Wrong) -> Program {
+        atomic::rebuild("the rebuild", Some(part))
+    }
     vec![
         holds(
             "refold's atomic rebuild",
             &[
-                || with_atomic(&[append('A', 's', 'x').twice(), append('B', 't', 'x')], None),
-                || with_atomic(&[append('A', 's', 'x'), append('B', 't', 'x'), append('C', 's', 'y')], None),
+                || among(rebuild(), [append('A', 's', 'x').twice(), append('B', 't', 'x')]),
+                || among(rebuild(), [append('A', 's', 'x'), append('B', 't', 'x'), append('C', 's', 'y')]),
+                || among(rebuild(), two_rows().map(Append::repeatable_read)).and(reader()),
+                || among(rebuild(), lockers()),
+                || among(rebuild(), one_row()).and(atomic::rebuild("the second rebuild", None)),
+            ],
+        ),
+        fails("  gate taken after the draw", || among(rebuild(), wrong(Wrong::GateAfterDraw))),
+        fails("  state read before the gate", || among(rebuild(), wrong(Wrong::StateBeforeGate))),
+        fails("  state read on a snapshot older than the gate", || {
+            among(rebuild(), wrong(Wrong::StateOnOlderSnapshot))
+        }),
+        fails("  state kept in spite of its invalidation", || {
+            among(rebuild(), wrong(Wrong::StateKept).map(Append::twice))
+        }),
+        fails("  fold keys locked after the draw", || among(rebuild(), wrong(Wrong::KeyAfterDraw))),
+        fails("  watermark by max(position)", || among(broken(atomic::Wrong::WatermarkByMax), two_rows())),
+        fails("  merge with the gate open", || among(broken(atomic::Wrong::NoGate), two_rows())),
+        fails("  live table waited for under the gate", || {
+            among(broken(atomic::Wrong::WaitsUnderGate), lockers())
+        }),
+    ]
+}
+
+fn concurrent_cases() -> Vec<Case> {
+    fn rebuild() -> Program {
+        concurrent::rebuild("the worker", None)
+    }
+    fn broken(part: concurrent::Wrong) -> Program {
+        concurrent::rebuild("the worker", Some(part))
+    }
+    vec![
+        holds(
+            "refold's concurrent rebuild",
+            &[
+                || among(rebuild(), [append('A', 's', 'x').twice(), append('B', 't', 'x')]),
+                || among(rebuild(), one_row()).with_mishap(),
                 || {
-                    with_reader(with_atomic_programs(
-                        &[append('A', 's', 'x'), append('B', 't', 'y').repeatable_read()],
-                        None,
-                    ))
+                    among(rebuild(), [append('A', 's', 'x'), append('B', 't', 'y').repeatable_read()])
+                        .and(reader())
                 },
+                || among(rebuild(), lockers()),
                 || {
-                    let reads = append('A', 's', 'x').repeatable_read().after_locking_live(Mode::AccessShare);
-                    let locks = append('B', 't', 'x').after_locking_live(Mode::RowShare);
-                    with_atomic(&[reads, locks], None)
-                },
-                || {
-                    let mut programs =
-                        with_atomic_programs(&[append('A', 's', 'x'), append('B', 't', 'x')], None);
-                    programs.push(atomic::rebuild("the second rebuild", None));
-                    checked(programs)
+                    let second = concurrent::rebuild("the second worker", None);
+                    among(rebuild(), [append('A', 's', 'x')]).and(second).without_crash()
                 },
             ],
         ),
-        fails("  gate taken after the draw", || with_atomic(&wrong(Wrong::GateAfterDraw), None)),
-        fails("  state read before the gate", || with_atomic(&wrong(Wrong::StateBeforeGate), None)),
-        fails("  state read on a snapshot older than the gate", || {
-            with_atomic(&wrong(Wrong::StateOnOlderSnapshot), None)
+        fails("  state read before the gate", || among(rebuild(), wrong(Wrong::StateBeforeGate))),
+        fails("  state not read again under the tables' locks", || {
+            among(rebuild(), wrong(Wrong::StateReadOnce))
         }),
-        fails("  state kept in spite of its invalidation", || {
-            with_atomic(&wrong(Wrong::StateKept).map(Append::twice), None)
+        fails("  flip with the gate open", || among(broken(concurrent::Wrong::FlipWithoutGate), two_rows())),
+        fails("  no wait for old snapshots before the swap", || {
+            among(broken(concurrent::Wrong::NoWaitForSnapshots), two_rows()).and(reader())
         }),
-        fails("  fold keys locked after the draw", || with_atomic(&wrong(Wrong::KeyAfterDraw), None)),
-        fails("  watermark by max(position)", || {
-            with_atomic(&[append('A', 's', 'x'), append('B', 't', 'y')], Some(atomic::Wrong::WatermarkByMax))
+        fails("  mirror failures read before the tables are locked", || {
+            among(broken(concurrent::Wrong::FailuresReadEarly), one_row()).with_mishap()
         }),
-        fails("  merge with the gate open", || {
-            with_atomic(&[append('A', 's', 'x'), append('B', 't', 'y')], Some(atomic::Wrong::NoGate))
-        }),
-        fails("  live table waited for under the gate", || {
-            let locker = append('A', 's', 'x').after_locking_live(Mode::RowShare);
-            with_atomic(&[locker], Some(atomic::Wrong::WaitsUnderGate))
+        fails("  swap under the gate", || among(broken(concurrent::Wrong::SwapUnderGate), lockers())),
+        fails("  two workers, and no epoch", || {
+            among(broken(concurrent::Wrong::NoEpoch), [append('A', 's', 'x')])
+                .and(concurrent::rebuild("the second worker", Some(concurrent::Wrong::NoEpoch)))
         }),
     ]
+}
+
+fn in_place_cases() -> Vec<Case> {
+    fn rebuild() -> Program {
+        in_place::rebuild(None)
+    }
+    fn broken(part: in_place::Wrong) -> Program {
+        in_place::rebuild(Some(part))
+    }
+    vec![
+        holds(
+            "refold's rebuild in place",
+            &[
+                || among(rebuild(), [append('A', 's', 'x').twice(), append('B', 't', 'x')]),
+                || {
+                    among(rebuild(), [append('A', 's', 'x'), append('B', 't', 'y').repeatable_read()])
+                        .and(reader())
+                },
+                || among(rebuild(), lockers()),
+            ],
+        ),
+        fails("  state read before the gate", || among(rebuild(), wrong(Wrong::StateBeforeGate))),
+        fails("  state read on a snapshot older than the gate", || {
+            among(rebuild(), wrong(Wrong::StateOnOlderSnapshot))
+        }),
+        fails("  watermark by max(position)", || among(broken(in_place::Wrong::WatermarkByMax), two_rows())),
+        fails("  last stretch with the gate open", || {
+            among(broken(in_place::Wrong::LastStretchWithoutGate), two_rows())
+        }),
+        fails("  live truncated, not emptied row by row", || {
+            among(broken(in_place::Wrong::Truncate), two_rows()).and(reader())
+        }),
+    ]
+}
+
+/// What I5 is for are handlers that read other rows: a fold's own row PostgreSQL itself guards.
+fn without_snapshot_check() -> Vec<Case> {
+    fn appends() -> [Append; 2] {
+        wrong(Wrong::SnapshotNotChecked).map(Append::repeatable_read)
+    }
+    vec![holds(
+        "the three without I5, folds only",
+        &[
+            || among(atomic::rebuild("the rebuild", None), appends()),
+            || among(concurrent::rebuild("the worker", None), appends()).without_crash(),
+            || among(in_place::rebuild(None), appends()).without_crash(),
+        ],
+    )]
 }

@@ -56,6 +56,8 @@ pub struct Job {
     pub stage: Stage,
     /// Replayed up to here.
     pub done: Position,
+    /// Which worker's it is.
+    pub epoch: u8,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -91,8 +93,8 @@ pub struct Database {
     pub live: Versions<usize>,
     /// Events whose append has left them to a later drain.
     pub skipped: Vec<(Position, Xid)>,
-    /// The transactions whose mirroring failed.
-    pub mirror_failures: Vec<Xid>,
+    /// The transactions whose mirroring failed, and the generation in which it did.
+    pub mirror_failures: Vec<(u8, Xid)>,
     /// How many more times something may go wrong that need not.
     pub mishaps: u8,
 }
@@ -146,7 +148,7 @@ impl Database {
     pub fn undo(&mut self, xid: Xid) {
         self.log.retain(|event| event.xid != xid);
         self.skipped.retain(|(_, skipper)| *skipper != xid);
-        self.mirror_failures.retain(|failed| *failed != xid);
+        self.mirror_failures.retain(|(_, failed)| *failed != xid);
         self.projection.undo(xid);
         self.job.undo(xid);
         self.live.undo(xid);

@@ -13,19 +13,20 @@ fn main() -> Result<()> {
     if write {
         arguments.remove(0);
     }
-    let lines = cases::all().iter().map(report::line).collect::<Result<Vec<_>>>()?;
+    let lines = report::lines(&cases::all())?;
     let table = report::table(&lines);
     println!("{table}");
-    for line in &lines {
+    let titles = report::titles(&lines);
+    for (title, line) in titles.iter().zip(&lines) {
         if let Some(interleaving) = &line.interleaving {
-            println!("{}, shortest interleaving:\n{interleaving}", line.name.trim());
+            println!("{title}: {}\n{interleaving}", line.verdict);
         }
     }
     for path in arguments {
         let old = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let new = page::filled(&old, |name| match name {
             "table" => Some(table.clone()),
-            _ => lines.iter().find(|line| line.name.trim() == name)?.interleaving.clone(),
+            _ => lines[titles.iter().position(|title| title == name)?].interleaving.clone(),
         })?;
         if write {
             fs::write(&path, new)?;
@@ -33,8 +34,12 @@ fn main() -> Result<()> {
             ensure!(old == new, "{path} does not show what was found: cargo xtask model --write");
         }
     }
-    let unexpected: Vec<_> =
-        lines.iter().filter(|line| !line.as_expected).map(|line| line.name.trim()).collect();
-    ensure!(unexpected.is_empty(), "not as expected: {}", unexpected.join(", "));
+    let unexpected: Vec<_> = titles
+        .iter()
+        .zip(&lines)
+        .filter(|(_, line)| !line.as_expected)
+        .map(|(title, _)| title.as_str())
+        .collect();
+    ensure!(unexpected.is_empty(), "not as expected: {}", unexpected.join("; "));
     Ok(())
 }

@@ -13,6 +13,8 @@ pub enum Flow {
     Stay,
     /// The same step again: it cannot be done yet, and nothing has changed.
     Wait,
+    /// The step after the next one.
+    Over,
     To(&'static str),
     /// The transaction aborts, for this reason. The program goes on at the label "retry" where it has one, twice.
     Fail(&'static str),
@@ -117,21 +119,16 @@ impl Program {
 
     /// Waits until those who hold the lock in a conflicting mode have ended, requesting nothing.
     pub fn wait_for_holders(self, target: Target, mode: Mode) -> Self {
-        self.then(move |act| {
-            act.note_holders(target, mode);
-            act.say(|| format!("notes who holds {target}"));
-            Flow::Next
-        })
-        .await_noted("those")
+        self.then(move |act| act.note_holders(target, mode)).await_noted()
     }
 
     /// Waits for the end of the transactions just noted.
-    pub fn await_noted(self, who: &'static str) -> Self {
-        self.then(move |act| {
+    pub fn await_noted(self) -> Self {
+        self.then(|act| {
             if !act.await_noted() {
                 return Flow::Wait;
             }
-            act.say(|| format!("finds that {who} have ended"));
+            act.say(|| "finds that those have ended".into());
             Flow::Next
         })
     }

@@ -1,9 +1,12 @@
 //! The table of all protocols and their interleavings, and whether each came out as it must.
 
 use crate::cases::{Case, Expected};
-use crate::explore::{Verdict, explore};
-use anyhow::Result;
+use crate::explore::{Outcome, Verdict, explore};
+use anyhow::{Result, anyhow};
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// What came of one protocol.
 #[derive(Debug)]
@@ -16,8 +19,34 @@ pub struct Line {
     pub interleaving: Option<String>,
 }
 
-/// Explores the instances of a protocol, until one fails.
-pub fn line(case: &Case) -> Result<Line> {
+/// Explores all these, on as many threads as there are cores.
+pub fn lines(cases: &[Case]) -> Result<Vec<Line>> {
+    let instances: Vec<_> = cases.iter().flat_map(|case| &case.instances).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(instance) = instances.get(index) else { return done };
+            done.push((index, explore(instance)));
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut outcomes = BTreeMap::new();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            outcomes.extend(worker.join().map_err(|_| anyhow!("an exploration has panicked"))?);
+        }
+        anyhow::Ok(())
+    })?;
+    let mut outcomes = outcomes.into_values();
+    let mut of_case = |case: &Case| outcomes.by_ref().take(case.instances.len()).collect::<Result<_>>();
+    cases.iter().map(|case| Ok(line(case, of_case(case)?))).collect()
+}
+
+/// Sums up the instances of one protocol, up to one that fails.
+fn line(case: &Case, outcomes: Vec<Outcome>) -> Line {
     let mut line = Line {
         name: case.name,
         states: 0,
@@ -25,8 +54,7 @@ pub fn line(case: &Case) -> Result<Line> {
         as_expected: case.expected == Expected::Holds,
         interleaving: None,
     };
-    for instance in &case.instances {
-        let outcome = explore(instance)?;
+    for outcome in outcomes {
         line.states += outcome.states;
         match outcome.verdict {
             Verdict::Holds => continue,
@@ -42,7 +70,7 @@ pub fn line(case: &Case) -> Result<Line> {
         }
         break;
     }
-    Ok(line)
+    line
 }
 
 /// The table, as it is printed and as the documentation has it.
@@ -55,19 +83,32 @@ pub fn table(lines: &[Line]) -> String {
     table
 }
 
+/// The lines' full names: those of variants are indented, and go with the line before that is not.
+pub fn titles(lines: &[Line]) -> Vec<String> {
+    let mut protocol = "";
+    let title = |line: &Line| match line.name.strip_prefix("  ") {
+        Some(variant) => format!("{protocol}, {variant}"),
+        None => {
+            protocol = line.name;
+            protocol.to_owned()
+        }
+    };
+    lines.iter().map(title).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cases;
 
-    fn named(name: &str) -> Result<Line> {
+    fn named(name: &str) -> Result<Case> {
         let case = cases::all().into_iter().find(|case| case.name.trim() == name);
-        line(&case.ok_or_else(|| anyhow::anyhow!("no case {name}"))?)
+        case.ok_or_else(|| anyhow!("no case {name}"))
     }
 
     #[test]
     fn the_published_protocol_loses_an_event() -> Result<()> {
-        let found = named("published protocol")?;
+        let found = lines(&[named("published protocol")?])?.remove(0);
         assert_eq!((found.verdict, found.as_expected), ("loses an event", true));
         let words = found.interleaving.unwrap_or_default();
         assert!(
@@ -79,18 +120,18 @@ mod tests {
 
     #[test]
     fn what_comes_out_otherwise_is_said() -> Result<()> {
-        let mut case = cases::all().remove(0);
+        let mut case = named("published protocol")?;
         case.expected = Expected::Holds;
-        let found = line(&case)?;
-        assert!(!found.as_expected);
-        assert!(table(&[found]).contains("not as expected"));
+        let found = lines(&[case])?;
+        assert!(!found[0].as_expected && table(&found).contains("not as expected"));
         Ok(())
     }
 
     #[test]
     fn the_same_comes_out_each_time() -> Result<()> {
-        let (first, second) = (named("gate taken after the draw")?, named("gate taken after the draw")?);
-        assert_eq!((first.states, first.interleaving), (second.states, second.interleaving));
+        let twice = [named("gate taken after the draw")?, named("gate taken after the draw")?];
+        let found = lines(&twice)?;
+        assert_eq!((found[0].states, &found[0].interleaving), (found[1].states, &found[1].interleaving));
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! A session while it runs one step of its program: the statements it can make.
 
-use crate::database::{Applied, Database, Event, Job, Phase, Position, Projection, Row, Table};
+use crate::database::{Applied, Database, Event, Job, Phase, Position, Projection, Row, Stage, Table};
 use crate::kernel::{Locked, Mode, Request, Snapshot, Target, Xid, XidSet};
 use crate::program::Flow;
 use std::collections::BTreeMap;
@@ -18,7 +18,6 @@ pub enum Isolation {
 pub struct Memory {
     /// The registry's row, as last read.
     pub projection: Projection,
-    pub job: Job,
     /// Whether what was tried last was had.
     pub got: bool,
     /// The position of the event just inserted.
@@ -51,6 +50,8 @@ pub struct Session {
     pub cache: Option<Projection>,
     /// As a backend would whose cache is broken.
     pub ignores_invalidations: bool,
+    /// By which a worker knows that the job is still its own.
+    pub epoch: Option<u8>,
     /// Inside a commit nothing interrupts.
     pub committing: bool,
 }
@@ -67,6 +68,7 @@ impl Session {
             memory: Memory::default(),
             cache: None,
             ignores_invalidations: false,
+            epoch: None,
             committing: false,
         }
     }
@@ -171,8 +173,19 @@ impl Act<'_> {
     }
 
     /// WaitForLockers, first half: remembers who holds the lock in a mode that conflicts.
-    pub fn note_holders(&mut self, target: Target, mode: Mode) {
-        self.me.memory.waits_for = self.db.locks.holders_against(target, self.me.number, mode);
+    pub fn note_holders(&mut self, target: Target, mode: Mode) -> Flow {
+        let holders = self.db.locks.holders_against(target, self.me.number, mode);
+        self.note(holders, || format!("holds {target}"))
+    }
+
+    /// Remembers whose end to wait for, in the next step; if there is nobody, that is left out.
+    pub fn note(&mut self, whom: XidSet, words: impl Fn() -> String) -> Flow {
+        self.me.memory.waits_for = whom;
+        self.say(|| match whom.is_empty() {
+            true => format!("finds nobody who {}", words()),
+            false => format!("waits for whoever {}", words()),
+        });
+        if whom.is_empty() { Flow::Over } else { Flow::Next }
     }
 
     /// WaitForLockers, second half: until they have ended. Nothing is requested, nobody queues behind.
@@ -254,8 +267,33 @@ impl Act<'_> {
         self.db.projection.write(self.me.xid(), projection);
     }
 
-    pub fn write_job(&mut self, job: Job) {
-        self.db.job.write(self.me.xid(), job);
+    /// Writes the job's row, if it still is this worker's: another one may have taken it over.
+    pub fn write_job(&mut self, stage: Stage, done: Position) -> Flow {
+        match self.db.job.lock(self.me.xid(), None, &self.db.transactions) {
+            Locked::Busy => return Flow::Wait,
+            Locked::Yes | Locked::Changed => {}
+        }
+        let epoch = self.db.job.newest().epoch;
+        if self.me.epoch.is_some_and(|own| own != epoch) {
+            self.say(|| "finds that another worker has the job".into());
+            self.abort();
+            return Flow::End;
+        }
+        self.db.job.write(self.me.xid(), Job { stage, done, epoch });
+        Flow::Next
+    }
+
+    /// Makes the job this worker's.
+    pub fn take_job(&mut self) -> Flow {
+        match self.db.job.lock(self.me.xid(), None, &self.db.transactions) {
+            Locked::Busy => return Flow::Wait,
+            Locked::Yes | Locked::Changed => {}
+        }
+        let job = *self.db.job.newest();
+        self.me.epoch = Some(job.epoch + 1);
+        self.db.job.write(self.me.xid(), Job { epoch: job.epoch + 1, ..job });
+        self.say(|| format!("takes the job, as epoch {}", job.epoch + 1));
+        Flow::Next
     }
 
     /// The first moment of a commit.

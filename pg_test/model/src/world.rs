@@ -12,6 +12,8 @@ pub struct Instance {
     pub programs: Vec<Program>,
     pub database: Database,
     pub promise: Promise,
+    /// How many sessions may be killed, of those that may.
+    crashes: u8,
     /// Set by the first fault found: later ones have longer interleavings, and are not wanted.
     found: AtomicBool,
 }
@@ -37,15 +39,25 @@ pub const SAFE: &str = "no fault";
 pub const FINISHES: &str = "all can end";
 
 impl Instance {
-    pub fn new(programs: Vec<Program>, keys: &[char], promise: Promise) -> Self {
-        let database = Database::new(programs.len(), keys);
-        Self { programs, database, promise, found: AtomicBool::new(false) }
+    /// Of one projection, whose model has two rows.
+    pub fn new(programs: Vec<Program>, promise: Promise) -> Self {
+        let database = Database::new(programs.len(), &['x', 'y']);
+        Self { programs, database, promise, crashes: 1, found: AtomicBool::new(false) }
+    }
+
+    /// The same with one session more.
+    pub fn and(self, program: Program) -> Self {
+        Self::new(self.programs.into_iter().chain([program]).collect(), self.promise)
     }
 
     /// Lets something go wrong once where it can: a mirrored application, say.
     pub fn with_mishap(mut self) -> Self {
         self.database.mishaps = 1;
         self
+    }
+
+    pub fn without_crash(self) -> Self {
+        Self { crashes: 0, ..self }
     }
 
     fn step_of(&self, session: &Session) -> Option<&Step> {
@@ -60,9 +72,9 @@ impl Instance {
         world.sessions.iter().all(|session| self.has_ended(session))
     }
 
-    /// Whether nobody can do anything, though not all have ended.
+    /// Whether nobody can do anything, though not all have ended: a deadlock, in which somebody waits for a lock.
     pub fn is_stuck(&self, world: &World) -> bool {
-        !self.all_ended(world)
+        world.db.locks.has_waiter()
             && (0..world.sessions.len()).all(|session| {
                 [Action::Step(session), Action::Other(session)]
                     .into_iter()
@@ -100,6 +112,7 @@ impl Instance {
         loop {
             match flow {
                 Flow::Next => act.me.at += 1,
+                Flow::Over => act.me.at += 2,
                 Flow::Stay => return true,
                 Flow::Wait => return false,
                 Flow::To(label) => act.me.at = program.find(label),
@@ -149,7 +162,7 @@ impl Model for Instance {
         let mut world = World {
             db: self.database.clone(),
             sessions: (0..self.programs.len()).map(Session::new).collect(),
-            crashes: 1,
+            crashes: self.crashes,
         };
         for session in &mut world.sessions {
             if let Some(step) = self.programs[session.number].steps.first().filter(|step| step.quiet) {

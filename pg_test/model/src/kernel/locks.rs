@@ -3,6 +3,7 @@
 use super::{Xid, XidSet};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// What can be locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -119,14 +120,14 @@ impl Lock {
     }
 }
 
-/// The lock table.
+/// The lock table; states that have the same lock share it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Locks(BTreeMap<Target, Lock>);
+pub struct Locks(BTreeMap<Target, Arc<Lock>>);
 
 impl Locks {
     /// Grants the lock, or queues the request: true if it is granted.
     pub fn request(&mut self, target: Target, request: Request) -> bool {
-        let lock = self.0.entry(target).or_default();
+        let lock = Arc::make_mut(self.0.entry(target).or_default());
         let place = lock.place_of(&request);
         let ahead = &lock.waiting[..place];
         let granted = !lock.is_held_against(&request)
@@ -157,6 +158,11 @@ impl Locks {
         self.0.get(&target).is_some_and(|lock| lock.waiting.iter().any(|waiter| waiter.session == session))
     }
 
+    /// Whether anybody waits for anything.
+    pub fn has_waiter(&self) -> bool {
+        self.0.values().any(|lock| !lock.waiting.is_empty())
+    }
+
     /// Takes a waiting request back: lock_timeout.
     pub fn withdraw(&mut self, target: Target, session: usize) {
         self.change(target, |lock| lock.waiting.retain(|waiter| waiter.session != session));
@@ -170,7 +176,9 @@ impl Locks {
     /// Gives back what a session holds for a transaction, or for itself ([`Xid::INITIAL`]).
     pub fn release_all(&mut self, session: usize, xid: Xid) {
         let of_it = |request: &Request| request.session == session && request.xid == xid;
-        let targets: Vec<_> = self.0.keys().copied().collect();
+        let has_any = |lock: &Lock| lock.held.iter().chain(&lock.waiting).any(of_it);
+        let targets: Vec<_> =
+            self.0.iter().filter(|(_, lock)| has_any(lock)).map(|(target, _)| *target).collect();
         for target in targets {
             self.change(target, |lock| {
                 lock.held.retain(|held| !of_it(held));
@@ -188,6 +196,7 @@ impl Locks {
 
     fn change(&mut self, target: Target, change: impl FnOnce(&mut Lock)) {
         if let Some(lock) = self.0.get_mut(&target) {
+            let lock = Arc::make_mut(lock);
             change(lock);
             lock.wake();
             if lock.held.is_empty() && lock.waiting.is_empty() {

@@ -72,6 +72,11 @@ impl Snapshot {
         xid == Xid::INITIAL || self.own == Some(xid) || self.committed.contains(xid)
     }
 
+    /// The transaction that it was taken in.
+    pub fn owner(&self) -> Option<Xid> {
+        self.own
+    }
+
     /// The same moment, as another session would have seen it.
     #[must_use]
     pub fn of_others(self) -> Self {

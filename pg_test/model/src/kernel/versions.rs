@@ -1,10 +1,12 @@
 //! One row under MVCC: its versions, and who may write the next.
 
 use super::{Snapshot, Transactions, Xid};
+use std::sync::Arc;
 
-/// The versions of one row, oldest first. A row that does not exist is a value of its own.
+/// The versions of one row, oldest first, shared by the states that have the same. A row that does not exist is a value
+/// of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Versions<T>(Vec<(Xid, T)>);
+pub struct Versions<T>(Arc<Vec<(Xid, T)>>);
 
 /// Whether a writer gets the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub enum Locked {
 
 impl<T: Clone> Versions<T> {
     pub fn new(initial: T) -> Self {
-        Self(vec![(Xid::INITIAL, initial)])
+        Self(Arc::new(vec![(Xid::INITIAL, initial)]))
     }
 
     /// What a snapshot sees.
@@ -45,20 +47,18 @@ impl<T: Clone> Versions<T> {
     }
 
     pub fn write(&mut self, writer: Xid, value: T) {
-        match self.0.last_mut() {
+        let versions = Arc::make_mut(&mut self.0);
+        match versions.last_mut() {
             Some((xid, newest)) if *xid == writer => *newest = value,
-            _ => self.0.push((writer, value)),
+            _ => versions.push((writer, value)),
         }
     }
 
     /// Takes back what an aborted transaction wrote.
     pub fn undo(&mut self, writer: Xid) {
-        self.0.retain(|(xid, _)| *xid != writer);
-    }
-
-    /// Replaces the row for every snapshot, older ones too: what TRUNCATE does.
-    pub fn overwrite(&mut self, value: T) {
-        self.0 = vec![(Xid::INITIAL, value)];
+        if self.0.iter().any(|(xid, _)| *xid == writer) {
+            Arc::make_mut(&mut self.0).retain(|(xid, _)| *xid != writer);
+        }
     }
 }
 

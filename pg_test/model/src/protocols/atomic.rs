@@ -1,5 +1,6 @@
 //! refold's atomic rebuild: one transaction, a copy that only it sees, the cut-over under the gate.
 
+use super::steps::{flip, positions, read_last_drawn, watermark};
 use crate::database::{Applied, Projection, Row, Table};
 use crate::kernel::{Mode, Target};
 use crate::program::{Flow, Program};
@@ -21,7 +22,8 @@ pub fn rebuild(name: &str, wrong: Option<Wrong>) -> Program {
     let program = Program::new(name).may_crash().begin(Isolation::ReadCommitted).then(lock_projection);
     let program = match wrong {
         Some(Wrong::WatermarkByMax) => program.then(replay_all_seen),
-        _ => first_replay(program),
+        // Lemma B: what is replayed is final.
+        _ => watermark(program).then(replay),
     };
     let program = match wrong {
         Some(Wrong::NoGate) => program,
@@ -43,28 +45,15 @@ fn lock_projection(act: &mut Act<'_>) -> Flow {
     }
 }
 
-/// Lemma B: waits until all that has drawn up to L has ended, then replays that.
-fn first_replay(program: Program) -> Program {
-    program
-        .then(|act| {
-            read_last_drawn(act);
-            act.note_holders(Target::Sequence, Mode::ShareRowExclusive);
-            Flow::Next
-        })
-        .await_noted("those who had drawn a position by then")
-        .then(replay)
-}
-
 /// Politely, then for a moment; gate and live table together, or neither.
 fn close_gate(program: Program) -> Program {
     program
         .label("again")
         .then(|act| {
             read_last_drawn(act);
-            act.note_holders(Target::Gate, Mode::ShareRowExclusive);
-            Flow::Next
+            act.note_holders(Target::Gate, Mode::ShareRowExclusive)
         })
-        .await_noted("those who held the gate then")
+        .await_noted()
         .then(replay)
         .wait_for_holders(Target::Live, Mode::Exclusive)
         .lock_or(Target::Gate, Mode::ShareRowExclusive, "again")
@@ -77,12 +66,6 @@ fn close_gate(program: Program) -> Program {
             act.say(|| "cannot have Exclusive on the live table at once: opens the gate again".into());
             Flow::To("again")
         })
-}
-
-pub fn read_last_drawn(act: &mut Act<'_>) {
-    let limit = act.db.last_value;
-    act.me.memory.limit = limit;
-    act.say(|| format!("reads the sequence: last position {limit}"));
 }
 
 fn replay(act: &mut Act<'_>) -> Flow {
@@ -114,17 +97,6 @@ fn replay_up_to(act: &mut Act<'_>, done: u8, limit: u8) -> Flow {
     Flow::Next
 }
 
-pub fn positions(events: &[crate::database::Event]) -> String {
-    match events {
-        [] => "nothing".into(),
-        [event] => format!("event {}", event.position),
-        _ => {
-            let all: Vec<_> = events.iter().map(|event| event.position.to_string()).collect();
-            format!("events {}", all.join(", "))
-        }
-    }
-}
-
 /// Makes live equal to the copy, and flips the registry: nobody sees it before the commit.
 fn merge(act: &mut Act<'_>) -> Flow {
     let copy = std::mem::take(&mut act.me.memory.copy);
@@ -137,8 +109,7 @@ fn merge(act: &mut Act<'_>) -> Flow {
         })
         .collect();
     act.write_rows(Table::Live, rows);
-    let Projection { phase, logic, generation } = act.read_projection(act.newest());
-    act.write_projection(Projection { phase, logic: logic + 1, generation: generation + 1 });
+    flip(act, |Projection { phase, logic, generation }| Projection { phase, logic: logic + 1, generation });
     act.say(|| "merges its copy into the live table, and writes the new generation".into());
     Flow::Next
 }

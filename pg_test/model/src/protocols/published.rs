@@ -3,7 +3,7 @@
 //! The rebuild is given the benefit of the doubt: it replays every event that it sees and the model lacks, in order.
 //! Whatever is lost, the protocol loses.
 
-use super::atomic::positions;
+use super::steps::positions;
 use crate::database::{Event, Phase, Projection, Table};
 use crate::kernel::{Mode, Target};
 use crate::program::{Flow, Program};
