@@ -108,8 +108,11 @@ fn atomic_cases() -> Vec<Case> {
         fails("  fold keys locked after the draw", || among(rebuild(), wrong(Wrong::KeyAfterDraw))),
         fails("  watermark by max(position)", || among(broken(atomic::Wrong::WatermarkByMax), two_rows())),
         fails("  merge with the gate open", || among(broken(atomic::Wrong::NoGate), two_rows())),
+        fails("  invalidation sent after the locks' release", || {
+            among(broken(atomic::Wrong::InvalidatesLast), one_row().map(Append::twice))
+        }),
         fails("  live table waited for under the gate", || {
-            among(broken(atomic::Wrong::WaitsUnderGate), lockers())
+            among(broken(atomic::Wrong::WaitsUnderGate), [append('A', 's', 'x').after_locking_live(RowShare)])
         }),
     ]
 }
@@ -133,6 +136,10 @@ fn concurrent_cases() -> Vec<Case> {
                 },
                 || among(rebuild(), lockers()),
                 || {
+                    among(rebuild(), [append('A', 's', 'x'), append('B', 't', 'x'), append('C', 's', 'y')])
+                        .without_crash()
+                },
+                || {
                     let second = concurrent::rebuild("the second worker", None);
                     among(rebuild(), [append('A', 's', 'x')]).and(second).without_crash()
                 },
@@ -149,7 +156,12 @@ fn concurrent_cases() -> Vec<Case> {
         fails("  mirror failures read before the tables are locked", || {
             among(broken(concurrent::Wrong::FailuresReadEarly), one_row()).with_mishap()
         }),
-        fails("  swap under the gate", || among(broken(concurrent::Wrong::SwapUnderGate), lockers())),
+        fails("  swap under the gate", || {
+            among(
+                broken(concurrent::Wrong::SwapUnderGate),
+                [append('A', 's', 'x').after_locking_live(AccessShare)],
+            )
+        }),
         fails("  two workers, and no epoch", || {
             among(broken(concurrent::Wrong::NoEpoch), [append('A', 's', 'x')])
                 .and(concurrent::rebuild("the second worker", Some(concurrent::Wrong::NoEpoch)))
@@ -172,6 +184,10 @@ fn in_place_cases() -> Vec<Case> {
                 || {
                     among(rebuild(), [append('A', 's', 'x'), append('B', 't', 'y').repeatable_read()])
                         .and(reader())
+                },
+                || {
+                    among(rebuild(), [append('A', 's', 'x'), append('B', 't', 'x'), append('C', 's', 'y')])
+                        .without_crash()
                 },
                 || among(rebuild(), lockers()),
             ],

@@ -121,3 +121,23 @@ impl Hasher for Mixer {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::{Flow, Program};
+    use crate::properties::Promise;
+
+    #[test]
+    fn a_way_of_no_return_is_found() -> Result<()> {
+        let explored = |trap: &'static str| {
+            let program = Program::new("it").then(|_| Flow::End).or(move |_| Flow::To(trap));
+            let program = program.label("once more").then(|_| Flow::End).label("trap");
+            let program = program.then(|_| Flow::To("trap"));
+            explore(move || Instance::new(vec![program.clone()], Promise::InEverySnapshot))
+        };
+        assert_eq!(explored("once more")?.verdict, Verdict::Holds);
+        assert_eq!(explored("trap")?.verdict, Verdict::NeverEnds);
+        Ok(())
+    }
+}

@@ -53,7 +53,9 @@ fn in_words(instance: &Instance, world: &World, fault: &Fault) -> String {
     match fault.what {
         What::Lost(position) => format!("{place}, event {position} is in the log and not in the model."),
         What::Twice(position) => format!("{place}, event {position} is in the model twice."),
-        What::Unseen(position) => format!("{place}, event {position} is in the model and not in the log."),
+        What::Unseen(position) => {
+            format!("{place}, event {position} is in the model, and not among those that it is to show.")
+        }
         What::TooEarly(position) => format!("{place}, event {position} was applied before an earlier one."),
         What::Mixed => format!("{place}, one part of the model is of the old logic and one of the new."),
         What::Stuck => {

@@ -140,13 +140,7 @@ impl Program {
 
     /// The moments of a commit that has changed the registry.
     pub fn commit_and_invalidate(self) -> Self {
-        self.publish()
-            .then(|act| {
-                act.send_invalidations();
-                act.say(|| COMMITS[1].into());
-                Flow::Next
-            })
-            .release_locks()
+        self.publish().invalidate().release_locks()
     }
 
     /// The first moment of a commit.
@@ -158,7 +152,16 @@ impl Program {
         })
     }
 
-    /// The last moment of a commit.
+    /// The second.
+    pub fn invalidate(self) -> Self {
+        self.then(|act| {
+            act.send_invalidations();
+            act.say(|| COMMITS[1].into());
+            Flow::Next
+        })
+    }
+
+    /// The last.
     pub fn release_locks(self) -> Self {
         self.then(|act| {
             act.release_locks();

@@ -27,7 +27,7 @@ pub struct Fault {
 pub enum What {
     Lost(Position),
     Twice(Position),
-    /// Applied, but not seen in the log.
+    /// Applied, but not seen in the log, or later than the label says.
     Unseen(Position),
     /// Applied before an earlier one.
     TooEarly(Position),

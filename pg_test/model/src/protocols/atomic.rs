@@ -16,6 +16,8 @@ pub enum Wrong {
     NoGate,
     /// With the gate closed, it waits for the live table.
     WaitsUnderGate,
+    /// As if PostgreSQL told the other backends of a change only when its locks are released.
+    InvalidatesLast,
 }
 
 pub fn rebuild(name: &str, wrong: Option<Wrong>) -> Program {
@@ -32,7 +34,11 @@ pub fn rebuild(name: &str, wrong: Option<Wrong>) -> Program {
         }
         _ => close_gate(program),
     };
-    program.then(replay_rest).then(merge).commit_and_invalidate()
+    let program = program.then(replay_rest).then(merge);
+    match wrong {
+        Some(Wrong::InvalidatesLast) => program.publish().release_locks().invalidate(),
+        _ => program.commit_and_invalidate(),
+    }
 }
 
 /// 55006 if another rebuild is at it.
