@@ -56,7 +56,7 @@ BEGIN
   WHILE wanted > 0 LOOP
     -- Where it is not final, a gap is dead once no transaction that is older than the next event's horizon runs.
     SELECT max(e.position),
-           min(e.position) FILTER (WHERE e.position > final AND e.position > e.previous + 1
+           min(e.previous + 1) FILTER (WHERE e.position > final AND e.position > e.previous + 1
              AND e.horizon > pg_snapshot_xmin(pg_current_snapshot()))
       INTO chunk_end, hole
       FROM (SELECT c.position, c.horizon, lag(c.position, 1, seen) OVER (ORDER BY c.position) AS previous
