@@ -3,15 +3,11 @@
 use crate::error::Result;
 use crate::names::Position;
 use crate::pg::catalog::Catalog;
-use crate::pg::{identity, locks, snapshot, spi};
+use crate::pg::{locks, sequence, snapshot};
 
 /// The highest position that was drawn so far, 0 before the first. Only reads the sequence: it must not lock it.
 pub fn last_drawn(catalog: &Catalog) -> Result<Position> {
-    const SQL: &str = "SELECT CASE WHEN s.is_called THEN s.last_value \
-                       ELSE s.last_value OPERATOR(pg_catalog.-) 1 END FROM refold.event_position_seq AS s";
-    identity::as_refold(catalog.owner, || {
-        spi::query_once(SQL, &[], spi::Snapshot::Latest, |rows| rows.need(0, 0))
-    })
+    Ok(sequence::last_drawn(catalog.positions))
 }
 
 /// Lemma B: waits until every position up to the returned one is committed or dead; nobody waits for the caller. The
