@@ -3,6 +3,7 @@
 use anyhow::{Result, anyhow};
 use refold_stress::{CONTROLS, Control, Options};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::install::{self, Profile};
 use crate::report::Report;
@@ -32,6 +33,9 @@ pub struct Args {
     #[arg(long)]
     debug: bool,
 }
+
+/// How long the pollers follow in the tests.
+const FOLLOWED: Duration = Duration::from_secs(8);
 
 /// Runs the workload; fails at the first run that finds something.
 pub fn run(pg: &Postgres, args: &Args) -> Result<ExitCode> {
@@ -65,9 +69,14 @@ fn run_once(server: &Server, options: Options) -> Result<refold_stress::Report> 
     Ok(report)
 }
 
-/// What `cargo xtask test` runs: the negative controls, and 20 s of the workload.
+/// What `cargo xtask test` runs: the negative controls, pollers at full speed, and 20 s of the workload.
 pub fn smoke_tests(server: &Server, report: &mut Report) {
     controls(server, report);
+    report.case("stress: pollers without a pause", || {
+        server.create_database("stress_follow")?;
+        refold_stress::follow(&server.config("stress_follow"), FOLLOWED)?;
+        server.drop_database("stress_follow")
+    });
     report.case("stress: 20 s", || {
         let numbers = run_once(server, Options { seconds: 20, seed: 1, writers: 4, show: false })?.numbers;
         if numbers.events == 0 || numbers.rebuilds.done == 0 || numbers.looks == 0 {

@@ -2,7 +2,8 @@
 //!
 //! `plan` draws what a writer does, `appender` does it, `ledger` holds what it was told against the log; `rebuilder` and
 //! `deployer` change the projections meanwhile, `chaos` cancels and ends backends; `reader` and `poller` watch, by the
-//! `oracle`; `run` is one run of all of them, `controls` shows that they would find what they look for.
+//! `oracle`; `run` is one run of all of them, `controls` shows that they would find what they look for;
+//! `follow` is a run of appends and pollers alone.
 
 mod appender;
 mod chaos;
@@ -10,6 +11,7 @@ mod controls;
 mod deployer;
 mod final_checks;
 mod finisher;
+mod follow;
 mod history;
 mod ledger;
 mod operation;
@@ -26,5 +28,6 @@ mod stats;
 mod world;
 
 pub use controls::{CONTROLS, Control};
+pub use follow::follow;
 pub use report::Report;
 pub use run::{Options, run};
