@@ -13,11 +13,12 @@ CREATE TABLE refold.projection (
   kind text NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['fold', 'per event', 'per batch'])),
   handler oid NOT NULL,
   handler_signature text NOT NULL,
-  handler_fingerprint text NOT NULL,
+  fingerprint text NOT NULL,
   key oid,
   key_signature text,
   event_types text[],
   serial boolean NOT NULL,
+  owner regrole NOT NULL,
   search_path text NOT NULL,
   time_zone text NOT NULL,
   date_style text NOT NULL,
@@ -32,7 +33,8 @@ CREATE TABLE refold.projection (
 COMMENT ON TABLE refold.projection IS
   'One row for each projection; changes only under ShareRowExclusiveLock on refold.gate. Read the view refold.projections.';
 COMMENT ON COLUMN refold.projection.generation IS 'counts the cut-overs';
-COMMENT ON COLUMN refold.projection.handler_fingerprint IS 'what the handler''s definition was when the model was last built';
+COMMENT ON COLUMN refold.projection.fingerprint IS 'of the handler and the key as they were when the model was last built';
+COMMENT ON COLUMN refold.projection.owner IS 'who owned the tables when the model was last built: the handler runs as no one else';
 
 CREATE TABLE refold.projection_table (
   relation regclass PRIMARY KEY,

@@ -43,8 +43,8 @@ CREATE VIEW refold.projections AS
 SELECT p.name,
        p.kind,
        CASE WHEN b.pid IS NOT NULL THEN 'rebuilding'
-            WHEN h.signature IS NULL OR o.tables_lost THEN 'broken'
-            WHEN h.fingerprint <> p.handler_fingerprint THEN 'stale'
+            WHEN h.signature IS NULL OR o.tables_lost OR o.owner <> p.owner THEN 'broken'
+            WHEN h.fingerprint <> p.fingerprint THEN 'stale'
             ELSE p.mode END AS state,
        p.generation,
        coalesce(h.signature, p.handler_signature) AS handler,
@@ -67,14 +67,14 @@ SELECT p.name,
      WHERE t.projection_id = p.projection_id
   ) AS o ON true
   LEFT JOIN LATERAL (
-    SELECT f.oid::regprocedure::text AS signature, refold._fingerprint(f.oid) AS fingerprint
+    SELECT f.oid::regprocedure::text AS signature, concat(refold._fingerprint(f.oid), refold._fingerprint(p.key)) AS fingerprint
       FROM pg_proc AS f WHERE f.oid = p.handler AND f.prokind = 'f'
   ) AS h ON true
   LEFT JOIN LATERAL (
     SELECT r.pid FROM refold.rebuild_progress AS r WHERE r.projection = p.name AND r.command = 'rebuild' LIMIT 1
   ) AS b ON true;
 COMMENT ON VIEW refold.projections IS
-  'The projections. state: active, rebuilding, stale (the handler was replaced since the model was built) or broken (the handler or a table is gone).';
+  'The projections. state: active, rebuilding, stale (the handler or key was replaced since the model was built) or broken (the handler or a table is gone, or the tables have another owner).';
 COMMENT ON COLUMN refold.projections.name IS 'the projection''s name';
 COMMENT ON COLUMN refold.projections.kind IS 'fold, per event or per batch';
 COMMENT ON COLUMN refold.projections.state IS 'active, rebuilding, stale or broken';

@@ -31,7 +31,8 @@ pub fn watch_gate(gate: pg_sys::Oid) {
     GATE.set(gate);
 }
 
-/// The relations and functions whose invalidation counts; before the first call all do.
+/// The relations and functions whose invalidation counts; before the first call all do. A list with a new member counts
+/// as an invalidation: one of that member's own may have passed unseen.
 pub fn watch(relations: Vec<pg_sys::Oid>, functions: &[pg_sys::Oid]) {
     // SAFETY: hashes an OID as the syscache of functions does.
     let hash = |function: &pg_sys::Oid| unsafe {
@@ -39,7 +40,18 @@ pub fn watch(relations: Vec<pg_sys::Oid>, functions: &[pg_sys::Oid]) {
         let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
         pg_sys::GetSysCacheHashValue(cache, (*function).into(), none, none, none)
     };
-    WATCHED.set(Some(Watched { relations, functions: functions.iter().map(hash).collect() }));
+    let new = Watched { relations, functions: functions.iter().map(hash).collect() };
+    let grown = WATCHED.with_borrow(|old| match old {
+        None => false,
+        Some(old) => {
+            new.relations.iter().any(|relation| !old.relations.contains(relation))
+                || new.functions.iter().any(|function| !old.functions.contains(function))
+        }
+    });
+    WATCHED.set(Some(new));
+    if grown {
+        COUNT.set(COUNT.get() + 1);
+    }
 }
 
 /// Tells every backend, at this transaction's commit, that the relation has changed.

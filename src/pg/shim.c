@@ -87,7 +87,9 @@ add_context(void *arg)
 	position = heap_getattr(&tuple, EVENT_POSITION, scope->event_desc, &position_null);
 	stream_id = heap_getattr(&tuple, EVENT_STREAM_ID, scope->event_desc, &stream_null);
 	event_type = heap_getattr(&tuple, EVENT_TYPE, scope->event_desc, &type_null);
-	if (position_null)			/* a key function runs before the position is drawn */
+	if (stream_null || type_null)
+		errcontext("projection \"%s\"", scope->projection);
+	else if (position_null)		/* a key function runs before the position is drawn */
 		errcontext("projection \"%s\", event \"%s\" of stream \"%s\"", scope->projection,
 				   TextDatumGetCString(event_type), TextDatumGetCString(stream_id));
 	else
@@ -338,11 +340,12 @@ refold_step(FunctionCallInfo fcinfo, int event_argument)
 	 * so that scope->event never outlives its event.
 	 */
 	if (scope == NULL || !OidIsValid(scope->handler) || scope->event != NULL || PG_ARGISNULL(event_argument) ||
-		GetCurrentTransactionNestLevel() != scope->nest_level)
+		GetCurrentTransactionNestLevel() != scope->nest_level ||
+		(OidIsValid(scope->state_type) && AggCheckCallContext(fcinfo, NULL) == 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this function is internal to refold's replay")));
-	if (handler == NULL)
+	if (handler == NULL || handler->fn_oid != scope->handler)
 		handler = handler_of(fcinfo, scope, event_argument);
 	InitFunctionCallInfoData(*call, handler, PG_NARGS(), fcinfo->fncollation, fcinfo->context, NULL);
 	for (int i = 0; i < PG_NARGS(); i++)

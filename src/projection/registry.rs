@@ -62,6 +62,8 @@ pub struct Projection {
     pub serial: bool,
     /// The owner of the first table, whoever that is by now; InvalidOid where the table is gone.
     pub owner: pg_sys::Oid,
+    /// The owner when the model was built.
+    pub built_by: pg_sys::Oid,
     pub settings: Settings,
     pub generation: i64,
     /// The live tables, in the order in which they were given.
@@ -72,10 +74,18 @@ pub struct Projection {
 
 impl Projection {
     /// Runs user code on the live tables: as their owner, with the settings of the projection's creation. 55000 where
-    /// the table is gone.
+    /// the table is gone; and where it has got another owner, whom the handler's author has no right to act as.
     pub fn as_owner<R>(&self, body: impl FnOnce() -> Result<R>) -> Result<R> {
         if self.owner == pg_sys::InvalidOid {
             return Err(self.lost("a table"));
+        }
+        if self.owner != self.built_by {
+            return Err(Error::wrong_state(format!(
+                "the tables of projection \"{}\" have got another owner",
+                self.name
+            ))
+            .detail("Its handler runs as the owner of its tables, who has not agreed to that yet.")
+            .hint("Let the new owner, or a member of that role, call refold.rebuild_projection."));
         }
         identity::as_owner(self.owner, &self.settings, body)
     }
@@ -109,7 +119,7 @@ thread_local! {
 
 const LOAD: &str = "SELECT p.projection_id, p.name, p.kind, p.handler, p.key, p.event_types, p.serial, \
     coalesce((SELECT c.relowner FROM refold.projection_table AS t JOIN pg_class AS c ON c.oid = t.relation::oid \
-              WHERE t.projection_id = p.projection_id AND t.ordinal = 1), 0::oid), p.search_path, p.time_zone, p.date_style, p.interval_style, p.generation, \
+              WHERE t.projection_id = p.projection_id AND t.ordinal = 1), 0::oid), p.owner::oid, p.search_path, p.time_zone, p.date_style, p.interval_style, p.generation, \
     ARRAY(SELECT t.relation::oid FROM refold.projection_table AS t WHERE t.projection_id = p.projection_id \
           ORDER BY t.ordinal) \
     FROM refold.projection AS p";
@@ -128,14 +138,15 @@ fn read(rows: &spi::Rows<'_>, row: usize) -> Result<Projection> {
         event_types: rows.get(row, 5),
         serial: rows.need(row, 6)?,
         owner: rows.need(row, 7)?,
+        built_by: rows.need(row, 8)?,
         settings: Settings {
-            search_path: rows.need(row, 8)?,
-            time_zone: rows.need(row, 9)?,
-            date_style: rows.need(row, 10)?,
-            interval_style: rows.need(row, 11)?,
+            search_path: rows.need(row, 9)?,
+            time_zone: rows.need(row, 10)?,
+            date_style: rows.need(row, 11)?,
+            interval_style: rows.need(row, 12)?,
         },
-        generation: rows.need(row, 12)?,
-        tables: rows.need(row, 13)?,
+        generation: rows.need(row, 13)?,
+        tables: rows.need(row, 14)?,
         live: OnceCell::new(),
     })
 }
@@ -195,15 +206,16 @@ pub struct Built {
 /// Makes a projection's next generation the current one; returns its number. The caller holds the gate closed (I3).
 pub fn bump(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
     const SQL: &str = "UPDATE refold.projection AS p SET generation = p.generation + 1, handler = $2, \
-        handler_signature = $3, handler_fingerprint = $4, rebuilt_at = clock_timestamp(), rebuilt_events = $5, \
-        rebuilt_in = make_interval(secs => $6) WHERE p.projection_id = $1 RETURNING p.generation";
+        handler_signature = $3, fingerprint = $4, rebuilt_at = clock_timestamp(), rebuilt_events = $5, \
+        rebuilt_in = make_interval(secs => $6), owner = $7 WHERE p.projection_id = $1 RETURNING p.generation";
     let args = [
         spi::arg(checked.projection.id),
         spi::arg(checked.handler.oid),
         spi::arg(checked.handler.signature.as_str()),
-        spi::arg(checked.handler.fingerprint.as_str()),
+        spi::arg(checked.fingerprint()),
         spi::arg(built.events),
         spi::arg(built.duration.as_secs_f64()),
+        spi::arg(checked.projection.owner),
     ];
     identity::as_refold_pinned(catalog.owner, || {
         spi::query_once(SQL, &args, spi::Snapshot::Command, |rows| rows.need(0, 0))
@@ -214,12 +226,12 @@ pub fn bump(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
 /// their ids in the order of their creation. 42710 if the name was taken meanwhile.
 pub fn insert(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
     const SQL: &str = "WITH p AS (INSERT INTO refold.projection (name, kind, handler, handler_signature, \
-          handler_fingerprint, key, key_signature, event_types, serial, search_path, time_zone, date_style, \
+          fingerprint, key, key_signature, event_types, serial, owner, search_path, time_zone, date_style, \
           interval_style, rebuilt_events, rebuilt_in) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, make_interval(secs => $15)) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, make_interval(secs => $16)) \
         RETURNING projection_id, generation, serial), \
       t AS (INSERT INTO refold.projection_table (relation, projection_id, ordinal) \
-        SELECT t.relation, p.projection_id, t.ordinal FROM p, unnest($16) WITH ORDINALITY AS t (relation, ordinal)), \
+        SELECT t.relation, p.projection_id, t.ordinal FROM p, unnest($17) WITH ORDINALITY AS t (relation, ordinal)), \
       s AS (INSERT INTO refold.serial_turn (projection_id) SELECT p.projection_id FROM p WHERE p.serial) \
       SELECT p.generation FROM p";
     let projection = &checked.projection;
@@ -229,11 +241,12 @@ pub fn insert(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64>
         spi::arg(projection.kind.as_str()),
         spi::arg(checked.handler.oid),
         spi::arg(checked.handler.signature.as_str()),
-        spi::arg(checked.handler.fingerprint.as_str()),
+        spi::arg(checked.fingerprint()),
         spi::arg(projection.key),
         spi::arg(checked.key.as_ref().map(|key| key.signature.as_str())),
         spi::arg(projection.event_types.clone()),
         spi::arg(projection.serial),
+        spi::arg(projection.owner),
         spi::arg(settings.search_path.as_str()),
         spi::arg(settings.time_zone.as_str()),
         spi::arg(settings.date_style.as_str()),

@@ -73,16 +73,22 @@ impl Copy {
     }
 
     /// Gives the copy's keys the names of the live table's: a handler may name them, ON CONFLICT ON CONSTRAINT. In two
-    /// steps, for a name may be another one's at first.
+    /// steps, for a name may be another one's at first. A name that a copy of another schema's table has is left out.
     fn name_constraints(&self, table: &Table) -> Result<()> {
         const SQL: &str = "WITH c AS (SELECT o.conrelid, o.conname, pg_catalog.row_number() OVER (PARTITION BY \
               o.conrelid, pg_catalog.pg_get_constraintdef(o.oid) ORDER BY o.oid) AS n, \
               pg_catalog.pg_get_constraintdef(o.oid) AS definition \
-            FROM pg_catalog.pg_constraint AS o WHERE o.contype OPERATOR(pg_catalog.=) ANY ('{p,u,x}')) \
+            FROM pg_catalog.pg_constraint AS o WHERE o.contype OPERATOR(pg_catalog.=) ANY ('{p,u,x}') \
+              AND o.conrelid OPERATOR(pg_catalog.=) ANY (ARRAY[$1, $2::pg_catalog.regclass::pg_catalog.oid])) \
           SELECT pg_catalog.quote_ident(s.conname), pg_catalog.quote_ident(l.conname) FROM c AS l JOIN c AS s \
             ON s.definition OPERATOR(pg_catalog.=) l.definition AND s.n OPERATOR(pg_catalog.=) l.n \
           WHERE l.conrelid OPERATOR(pg_catalog.=) $1 AND s.conrelid OPERATOR(pg_catalog.=) \
-            $2::pg_catalog.regclass::pg_catalog.oid AND s.conname OPERATOR(pg_catalog.<>) l.conname";
+            $2::pg_catalog.regclass::pg_catalog.oid AND s.conname OPERATOR(pg_catalog.<>) l.conname \
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS k \
+              WHERE k.relname OPERATOR(pg_catalog.=) l.conname AND k.relnamespace OPERATOR(pg_catalog.=) \
+                (SELECT t.relnamespace FROM pg_catalog.pg_class AS t WHERE t.oid OPERATOR(pg_catalog.=) s.conrelid) \
+                AND k.oid OPERATOR(pg_catalog.<>) ALL (SELECT i.indexrelid FROM pg_catalog.pg_index AS i \
+                  WHERE i.indrelid OPERATOR(pg_catalog.=) s.conrelid))";
         let copy = self.of(table);
         let args = [spi::arg(table.relation), spi::arg(copy.as_str())];
         let names: Vec<(String, String)> = spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| {
@@ -92,10 +98,10 @@ impl Copy {
             spi::command(&format!("ALTER TABLE {copy} RENAME CONSTRAINT {from} TO {to}"))
         };
         for (number, (given, _)) in names.iter().enumerate() {
-            rename(given, &format!("refold_{number}"))?;
+            rename(given, &format!("{}_{number}", self.schema))?;
         }
         for (number, (_, wanted)) in names.iter().enumerate() {
-            rename(&format!("refold_{number}"), wanted)?;
+            rename(&format!("{}_{number}", self.schema), wanted)?;
         }
         Ok(())
     }

@@ -74,8 +74,9 @@ pub fn close(catalog: &Catalog, tables: &[pg_sys::Oid], waiting: &mut impl Waiti
 
     for attempt in 1..=settings::gate_attempts() {
         waiting.attempt(attempt);
-        locks::wait_for_holders(&tables, locks::Mode::Exclusive);
+        // Where the gate is closed already, all appends wait: there is no time for politeness.
         if !is_closed(catalog) {
+            locks::wait_for_holders(&tables, locks::Mode::Exclusive);
             approach(catalog, waiting)?;
         }
         let since = Instant::now();

@@ -19,7 +19,6 @@ use crate::pg::catalog::Catalog;
 use crate::pg::progress::{Phase, Progress};
 use crate::pg::{call, identity, locks, snapshot, spi};
 use crate::projection::check::{self, Checked, Request};
-use crate::projection::function::Function;
 use crate::projection::registry::{self, Built, Projection};
 use copy::Copy;
 use pgrx::pg_sys;
@@ -95,6 +94,7 @@ pub fn rebuild(catalog: &Catalog, name: &str, handler: Option<pg_sys::Oid>) -> R
     let projection = lock_projection(catalog, name)?;
     require_weak_locks(catalog, &projection)?;
     hold_tables(&projection);
+    let projection = registry::find(catalog, name)?;
     let checked = check::rebuilt_projection(catalog, projection, handler)?;
     build(catalog, &checked, started, |built| registry::bump(catalog, &checked, built))
 }
@@ -149,8 +149,9 @@ fn build(
     let before = replay.events();
     replay.tail(watermark::last_drawn(catalog)?)?;
     let events = replay.events();
+    check::recheck_tables(catalog, &checked.projection)?;
     let rows = merge::merge(catalog, &checked.projection, &copy)?;
-    require_same_handler(catalog, checked)?;
+    checked.require_unchanged(catalog)?;
     let generation = flip(Built { events, duration: started.elapsed() })?;
     copy.drop(catalog)?;
     gate::limit_idling()?;
@@ -173,16 +174,4 @@ fn warn_of_stall(projection: &str) {
         "This transaction has closed the gate already.",
         "Build each projection in a transaction of its own.",
     );
-}
-
-/// 55000 if another session has replaced the handler since the replay began: the model would be made of both.
-fn require_same_handler(catalog: &Catalog, checked: &Checked) -> Result<()> {
-    if Function::read(catalog, checked.handler.oid)?.fingerprint == checked.handler.fingerprint {
-        return Ok(());
-    }
-    Err(Error::wrong_state(format!(
-        "function {} was replaced while it was replayed",
-        checked.handler.signature
-    ))
-    .hint("Rebuild again."))
 }

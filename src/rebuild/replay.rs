@@ -55,11 +55,16 @@ impl<'a> Replay<'a> {
         snapshot: spi::Snapshot,
     ) -> Self {
         let mut scope = Scope::new(&checked.projection.c_name, event_tuple::descriptor(catalog));
-        let state_type = match (checked.projection.kind, &copy.tables[..]) {
-            (Kind::Fold, [table, ..]) => table.row_type,
-            _ => pg_sys::InvalidOid,
-        };
-        scope.set_handler(checked.handler.oid, state_type, catalog.event_type);
+        match (checked.projection.kind, &copy.tables[..]) {
+            (Kind::Fold, [table, ..]) => {
+                scope.set_handler(checked.handler.oid, table.row_type, catalog.event_type);
+            }
+            (Kind::PerEvent, _) => {
+                scope.set_handler(checked.handler.oid, pg_sys::InvalidOid, catalog.event_type);
+            }
+            // No step function calls it.
+            _ => {}
+        }
         scope.guard(&checked.projection.tables);
         let tables = checked.projection.tables.iter().copied();
         Self {

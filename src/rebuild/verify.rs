@@ -22,6 +22,7 @@ pub fn verify(catalog: &Catalog, name: &str, sink: &mut RowSink) -> Result<()> {
     // Under this lock no cut-over commits, so the snapshot taken after sees the model of the definition read here.
     let projection = lock_projection(catalog, name)?;
     hold_tables(&projection);
+    let projection = registry::find(catalog, name)?;
     require_select(catalog, &projection)?;
     if snapshot::keeps_one_snapshot() {
         registry::require_visible(catalog, std::iter::once(&projection))?;

@@ -33,6 +33,29 @@ pub struct Checked {
     pub key: Option<Function>,
 }
 
+impl Checked {
+    /// Changes when the handler's or the key's definition does.
+    pub fn fingerprint(&self) -> String {
+        let key = self.key.as_ref().map(|key| key.fingerprint.as_str());
+        [self.handler.fingerprint.as_str(), key.unwrap_or_default()].concat()
+    }
+
+    /// 55000 if another session has replaced the handler or key since they were checked.
+    pub fn require_unchanged(&self, catalog: &Catalog) -> Result<()> {
+        for function in std::iter::once(&self.handler).chain(&self.key) {
+            let now = self.projection.function(catalog, function.oid)?;
+            if now.fingerprint != function.fingerprint {
+                return Err(Error::wrong_state(format!(
+                    "function {} was replaced while it was replayed",
+                    function.signature
+                ))
+                .hint("Rebuild again."));
+            }
+        }
+        Ok(())
+    }
+}
+
 const FORMS: &str = "A handler is f(event refold.event) RETURNS void, f(events refold.event[]) RETURNS void, or the \
     fold f(state T, event refold.event) RETURNS T, where T is a table's row type.";
 
@@ -63,6 +86,7 @@ pub fn new_projection(catalog: &Catalog, request: Request) -> Result<Checked> {
         event_types: request.event_types.map(event_types).transpose()?,
         serial: request.serial,
         owner,
+        built_by: owner,
         settings,
         generation: 1,
         tables,
@@ -77,10 +101,13 @@ pub fn rebuilt_projection(
     mut projection: Projection,
     handler: Option<pg_sys::Oid>,
 ) -> Result<Checked> {
-    if handler.is_some_and(|new| new != projection.handler) && !identity::has_rights_of(projection.owner) {
+    let owner = tables::check(catalog, &projection.tables, false)?;
+    let new_handler = handler.is_some_and(|new| new != projection.handler);
+    if (new_handler || owner != projection.built_by) && !identity::has_rights_of(owner) {
         return Err(Error::not_allowed(format!("must be owner of projection \"{}\"", projection.name))
-            .detail("A new handler runs with its owner's rights."));
+            .detail("The handler runs with the rights of the tables' owner."));
     }
+    (projection.owner, projection.built_by) = (owner, owner);
     let handler = match handler {
         Some(given) => Function::read(catalog, given)?,
         None => projection.function(catalog, projection.handler)?,
@@ -99,12 +126,16 @@ pub fn rebuilt_projection(
         return Err(Error::bad_function(format!("{} folds another table", handler.signature))
             .hint("Drop the projection and create it with the other handler."));
     }
-    projection.owner = tables::check(catalog, &projection.tables, false)?;
     functions::check_handler(catalog, kind, &handler, &projection.tables, projection.owner)?;
     let key = projection.key.map(|key| projection.function(catalog, key)).transpose()?;
     functions::check_key(catalog, kind, key.as_ref(), &projection.tables, projection.owner)?;
     projection.handler = handler.oid;
     Ok(Checked { projection, handler, key })
+}
+
+/// Checks the tables again once they are locked: a foreign key or trigger may have come since.
+pub fn recheck_tables(catalog: &Catalog, projection: &Projection) -> Result<()> {
+    tables::check(catalog, &projection.tables, false).map(drop)
 }
 
 fn kind_of(catalog: &Catalog, handler: &Function) -> Result<Kind> {

@@ -1,0 +1,61 @@
+CREATE EXTENSION refold;
+SET client_min_messages = warning;
+
+-- What a replay calls can be called by anyone while it runs; nothing but refold's own statement gets to the handler.
+SELECT refold._event_step(NULL);
+SELECT refold._fold_step(1, NULL::refold.event);
+CREATE TABLE seen (stream_id text PRIMARY KEY);
+CREATE FUNCTION on_batch(events refold.event[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM refold._event_step(ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::refold.event);
+END $$;
+SELECT refold.append_event('s', 't', '{}');
+SELECT generation FROM refold.create_projection('seen', 'on_batch(refold.event[])', '{seen}');
+CREATE FUNCTION on_event(event refold.event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM refold._event_step(event);
+END $$;
+SELECT generation FROM refold.create_projection('seen', 'on_event(refold.event)', '{seen}');
+CREATE TABLE n (k text PRIMARY KEY, n int);
+CREATE FUNCTION fold_n(state n, event refold.event) RETURNS n LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM refold._fold_step(8::bigint, event);
+  RETURN state;
+END $$;
+SELECT generation FROM refold.create_projection('n', 'fold_n(n, refold.event)');
+CREATE FUNCTION plain_n(state n, event refold.event) RETURNS n LANGUAGE sql AS
+  $$ SELECT ROW(event.stream_id, coalesce(state.n, 0) + 1)::n $$;
+CREATE FUNCTION key_n(event refold.event) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM refold._fold_step(NULL::n, ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::refold.event);
+  RETURN event.stream_id;
+END $$;
+SELECT generation FROM refold.create_projection('n', 'plain_n(n, refold.event)', key => 'key_n(refold.event)');
+CREATE OR REPLACE FUNCTION key_n(event refold.event) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+  BEGIN
+    PERFORM refold._fold_step(NULL::n, event);
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    NULL;
+  END;
+  RETURN event.stream_id;
+END $$;
+SELECT generation, rows_inserted FROM refold.create_projection('n', 'plain_n(n, refold.event)', key => 'key_n(refold.event)');
+TABLE n;
+
+-- A key function that is replaced makes the model stale, as a handler does.
+CREATE OR REPLACE FUNCTION key_n(event refold.event) RETURNS text LANGUAGE sql AS 'SELECT event.stream_id';
+SELECT state FROM refold.projections;
+SELECT rows_updated FROM refold.rebuild_projection('n');
+SELECT state FROM refold.projections;
+
+-- Keys of one name in two schemas.
+CREATE SCHEMA one;
+CREATE SCHEMA two;
+SET search_path = one, two, public;
+CREATE TABLE one.a (id text CONSTRAINT pk PRIMARY KEY);
+CREATE TABLE two.b (id text CONSTRAINT pk PRIMARY KEY);
+CREATE FUNCTION public.on_both(event refold.event) RETURNS void LANGUAGE sql AS
+  $$ INSERT INTO a VALUES (event.stream_id) ON CONFLICT DO NOTHING; INSERT INTO b VALUES (event.stream_id) ON CONFLICT DO NOTHING $$;
+SELECT rows_inserted FROM refold.create_projection('both', 'public.on_both(refold.event)', '{one.a, two.b}');
+SELECT * FROM refold.verify_projection('both');
