@@ -107,6 +107,9 @@ fn atomic_cases() -> Vec<Case> {
         }),
         fails("  fold keys locked after the draw", || among(rebuild(), wrong(Wrong::KeyAfterDraw))),
         fails("  watermark by max(position)", || among(broken(atomic::Wrong::WatermarkByMax), two_rows())),
+        fails("  sequence read as one further than it is", || {
+            among(broken(atomic::Wrong::SequenceReadTooHigh), two_rows())
+        }),
         fails("  merge with the gate open", || among(broken(atomic::Wrong::NoGate), two_rows())),
         fails("  invalidation sent after the locks' release", || {
             among(broken(atomic::Wrong::InvalidatesLast), one_row().map(Append::twice))

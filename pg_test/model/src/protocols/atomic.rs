@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub enum Wrong {
     /// The first watermark is the highest position seen in the log.
     WatermarkByMax,
+    /// The sequence is read as one further than it is: `last_value` before the first draw, or in the midst of one.
+    SequenceReadTooHigh,
     /// The last replay and the merge happen with the gate open.
     NoGate,
     /// With the gate closed, it waits for the live table.
@@ -24,6 +26,12 @@ pub fn rebuild(name: &str, wrong: Option<Wrong>) -> Program {
     let program = Program::new(name).may_crash().begin(Isolation::ReadCommitted).then(lock_projection);
     let program = match wrong {
         Some(Wrong::WatermarkByMax) => program.then(replay_all_seen),
+        Some(Wrong::SequenceReadTooHigh) => watermark(program)
+            .quietly(|act| {
+                act.me.memory.limit += 1;
+                Flow::Next
+            })
+            .then(replay),
         // Lemma B: what is replayed is final.
         _ => watermark(program).then(replay),
     };
