@@ -76,7 +76,7 @@ pub fn probe(shared: &Shared) -> Result<()> {
                 session.overcome(Operation::Append, Fault::Sql(error))?;
             }
         }
-        thread::sleep(Duration::from_millis(4));
+        thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }

@@ -202,10 +202,7 @@ impl Planner {
         }
         let end = match self.rng.random_range(0..100) {
             0..5 => End::Rollback,
-            5..8 => End::Prepare {
-                after: Duration::from_millis(self.rng.random_range(0..=300)),
-                commit: self.rng.random_bool(0.7),
-            },
+            5..8 => End::Prepare { after: self.mostly_short(300), commit: self.rng.random_bool(0.7) },
             _ => End::Commit,
         };
         let setting = match self.rng.random_range(0..100) {
@@ -218,7 +215,13 @@ impl Planner {
     }
 
     fn hold(&mut self, longest: u64) -> Step {
-        Step::Hold(Duration::from_millis(self.rng.random_range(1..=longest)))
+        Step::Hold(self.mostly_short(longest))
+    }
+
+    /// Up to so many milliseconds, one in six more than half of that: others have to get on.
+    fn mostly_short(&mut self, longest: u64) -> Duration {
+        let draw: f64 = self.rng.random();
+        Duration::from_secs_f64(draw.powi(4) * longest as f64 / 1000.0)
     }
 
     fn stream(&mut self) -> String {

@@ -49,8 +49,17 @@ struct Rebuild {
     end: End,
     /// What it sets for itself.
     setting: Option<String>,
-    /// Appends one event before and one after the rebuild.
-    appends: bool,
+    appends: Appends,
+}
+
+/// Whether a rebuild's transaction appends, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Appends {
+    No,
+    /// Under the gate that the rebuild has closed.
+    After,
+    /// Before the rebuild, too: it has to close the gate first.
+    Around,
 }
 
 /// What a transaction has appended, and whether its end was tried.
@@ -137,7 +146,12 @@ impl<'a> Rebuilder<'a> {
             25..30 => Some(format!("refold.gate_timeout = {}", self.rng.random_range(1..=10))),
             _ => None,
         };
-        let appends = end != End::Alone && self.rng.random_bool(0.15);
+        let appends = match self.rng.random_range(0..100) {
+            _ if end == End::Alone => Appends::No,
+            0..10 => Appends::After,
+            10..16 => Appends::Around,
+            _ => Appends::No,
+        };
         Action::Rebuild(Rebuild { projections, end, setting, appends })
     }
 
@@ -163,14 +177,15 @@ impl<'a> Rebuilder<'a> {
         if *end == End::RollbackToSavepoint {
             self.session.client.batch_execute("SAVEPOINT s")?;
         }
-        if *appends {
+        if *appends == Appends::Around {
+            self.session.client.batch_execute("SELECT refold.lock_gate()")?;
             self.append(appended)?;
         }
         let mut told = Vec::new();
         for &(projection, handler) in projections {
             told.push(self.rebuild_one(projection, handler)?);
         }
-        if *appends {
+        if *appends != Appends::No {
             self.append(appended)?;
         }
         let ends = match end {
@@ -207,9 +222,11 @@ impl<'a> Rebuilder<'a> {
     fn record(&mut self, action: &Action, appended: Appended, failed: Option<Failed>) {
         let tag = self.tag();
         self.count += 1;
-        let Action::Rebuild(Rebuild { end: End::Alone | End::Commit, appends: true, .. }) = action else {
+        // One that rolls back leaves nothing: events of a tag that nobody recorded are a fault.
+        let commits = matches!(action, Action::Rebuild(Rebuild { end: End::Commit, .. }));
+        if appended.positions.is_empty() || !commits {
             return;
-        };
+        }
         let Appended { positions, ends } = appended;
         let outcome = match failed {
             None => Outcome::Committed,
@@ -325,8 +342,7 @@ fn describe(action: &Action) -> String {
                 })
                 .collect();
             let setting = setting.as_deref().unwrap_or("no setting");
-            let appends = if *appends { ", appends" } else { "" };
-            format!("rebuild {} ({end:?}, {setting}{appends})", names.join(", "))
+            format!("rebuild {} ({end:?}, {setting}, appends: {appends:?})", names.join(", "))
         }
         Action::Verify { projection, isolation, wait } => {
             format!("verify {} ({isolation:?}, {wait} ms)", HANDLERS[projection % HANDLERS.len()].0)
