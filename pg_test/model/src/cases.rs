@@ -114,7 +114,7 @@ fn atomic_cases() -> Vec<Case> {
         fails("  invalidation sent after the locks' release", || {
             among(broken(atomic::Wrong::InvalidatesLast), one_row().map(Append::twice))
         }),
-        fails("  live table waited for under the gate", || {
+        fails("  live table waited for without a timeout", || {
             among(broken(atomic::Wrong::WaitsUnderGate), [append('A', 's', 'x').after_locking_live(RowShare)])
         }),
     ]
