@@ -3,7 +3,7 @@
 //! `plan` draws what a writer does, `appender` does it, `ledger` holds what it was told against the log; `rebuilder` and
 //! `deployer` change the projections meanwhile, `chaos` cancels and ends backends; `reader` and `poller` watch, by the
 //! `oracle`; `run` is one run of all of them, `controls` shows that they would find what they look for;
-//! `follow` is a run of appends and pollers alone.
+//! `follow` is a run of appends and a poller alone.
 
 mod appender;
 mod chaos;

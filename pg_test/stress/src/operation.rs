@@ -29,7 +29,8 @@ impl Operation {
             Self::Rebuild => &["55006", "55P03", "40P01", "42704"],
             Self::Create => &["55P03", "40P01"],
             Self::Drop => &["55006", "55P03", "40P01"],
-            Self::Alter => &["55P03", "40P01"],
+            // May rebuild in the same transaction.
+            Self::Alter => &["55006", "55P03", "40P01"],
             Self::Verify => &["55006", "42704", "40001"],
             Self::Look | Self::Poll => &["40001"],
         };
