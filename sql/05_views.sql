@@ -3,7 +3,7 @@
 CREATE VIEW refold.rebuild_progress AS
 SELECT p.name AS projection,
        i.pid,
-       CASE i.param10 WHEN 1 THEN 'verify' ELSE 'rebuild' END AS command,
+       CASE i.param19 WHEN 1 THEN 'verify' ELSE 'rebuild' END AS command,
        CASE i.param1 WHEN 1 THEN 'preparing' WHEN 2 THEN 'replaying' WHEN 3 THEN 'indexing' WHEN 4 THEN 'catching up'
          WHEN 5 THEN 'waiting for appends' WHEN 6 THEN 'merging'
          WHEN 8 THEN 'comparing' END AS phase,
@@ -17,7 +17,8 @@ SELECT p.name AS projection,
        i.param9 AS gate_attempts,
        s.started_at
   FROM pg_stat_get_progress_info('COPY')
-         AS i (pid, datid, relid, param1, param2, param3, param4, param5, param6, param7, param8, param9, param10)
+         AS i (pid, datid, relid, param1, param2, param3, param4, param5, param6, param7, param8, param9, param10,
+               param11, param12, param13, param14, param15, param16, param17, param18, param19)
   JOIN pg_database AS d ON d.oid = i.datid AND d.datname = current_database()
   LEFT JOIN refold.projection AS p ON p.projection_id = i.param2
  CROSS JOIN LATERAL (SELECT timestamptz '2000-01-01 00:00:00+00' + make_interval(secs => i.param3 / 1e6)) AS s (started_at)

@@ -23,18 +23,21 @@ const STARTED: usize = 2;
 const EVENTS_TOTAL: usize = 6;
 const EVENTS_DONE: usize = 7;
 const GATE_ATTEMPTS: usize = 8;
-const KIND: usize = 9;
+/// Out of the way of index builds, which write 9 to 16 into whatever slot there is (a new table's toast has an index).
+const KIND: usize = 18;
+/// How many values of the slot are written.
+const WIDTH: usize = KIND + 1;
 
 /// The progress of one rebuild.
 pub struct Progress {
     gate: pg_sys::Oid,
-    values: [i64; 10],
+    values: [i64; WIDTH],
 }
 
 impl Progress {
     /// Starts reporting. `verify` marks a comparison instead of a rebuild.
     pub fn start(gate: pg_sys::Oid, projection: i64, verify: bool) -> Self {
-        let mut values = [0; 10];
+        let mut values = [0; WIDTH];
         // SAFETY: reads the clock.
         values[STARTED] = unsafe { pg_sys::GetCurrentTimestamp() };
         values[PROJECTION] = projection;

@@ -132,6 +132,7 @@ fn build(
     let mut replay = Replay::new(catalog, checked, &copy, progress, spi::Snapshot::Command);
 
     // Lemma B: what is replayed is final, and nobody waits for it.
+    replay.progress.phase(Phase::WaitingForAppends);
     let drawn = watermark::wait_for_final(catalog)?;
     if gate::is_closed(catalog) && drawn > SMALL_TAIL {
         warn_of_stall(&checked.projection.name);
