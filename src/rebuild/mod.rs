@@ -26,7 +26,7 @@ use replay::Replay;
 use std::time::{Duration, Instant};
 
 /// With at most this many positions to go, the gate is asked for.
-const SMALL_TAIL: Position = 200;
+const SMALL_TAIL: Position = 500;
 /// More passes than this do not make the tail smaller: appends are as fast as the replay.
 const MAX_PASSES: usize = 10;
 
@@ -138,12 +138,6 @@ fn build(
         warn_of_stall(&checked.projection.name);
     }
     replay.all(drawn)?;
-    for _ in 0..MAX_PASSES {
-        if replay.tail(watermark::wait_for_final(catalog)?)? <= SMALL_TAIL {
-            break;
-        }
-    }
-
     let closed = gate::close(catalog, &checked.projection.tables, &mut replay)?;
     // Lemma A: with the gate closed, every position that was drawn is visible or dead.
     replay.progress.phase(Phase::Merging);
