@@ -19,13 +19,11 @@ use crate::projection::registry::Kind;
 use crate::projection::table::Table;
 use pgrx::pg_sys;
 
-/// Events of a tail that are loaded at once.
-const TAIL_WINDOW: i64 = 1000;
 /// Positions of the first window of a per-event replay; each next window is ten times as large, and the statistics
 /// are collected anew between them.
 const FIRST_WINDOW: i64 = 1000;
 const LARGEST_WINDOW: i64 = 1_000_000;
-/// Most events that a per-batch handler gets in one call of a replay.
+/// Most events that a per-batch handler gets in one call of a replay, and that a fold's tail loads at once.
 const LARGEST_BATCH: i64 = 10_000;
 
 /// One replay into one copy.
@@ -216,45 +214,36 @@ impl<'a> Replay<'a> {
 
     /// Folds through the code that appends use: loads a row, steps, writes it.
     fn fold_tail(&mut self, up_to: Position) -> Result<()> {
-        let mut after = self.done;
-        let catalog = self.catalog;
-        if self.model.is_none() {
-            self.model = Some(Model::prepare(catalog, &self.checked.projection, Some(&self.copy.schema))?);
-        }
-        let Self { model: Some(model), scope, snapshot, .. } = self else {
-            return Err(Error::damaged("a replay without a model"));
+        let copy = &self.copy.schema;
+        let model = match self.model.take() {
+            Some(model) => model,
+            None => Model::prepare(self.catalog, &self.checked.projection, Some(copy))?,
         };
-        let mut handled = 0;
-        let types = self.checked.projection.event_types.clone();
-        let load = spi::Plan::prepare(
-            "SELECT e, e.stream_id, e.event_type, e.position FROM refold.event AS e \
-             WHERE e.position OPERATOR(pg_catalog.>) $1 AND e.position OPERATOR(pg_catalog.<=) $2 \
-               AND ($3 IS NULL OR e.event_type OPERATOR(pg_catalog.=) ANY ($3)) ORDER BY e.position LIMIT $4",
-            &[pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::TEXTARRAYOID, pg_sys::INT8OID],
-        )?;
-        loop {
-            use crate::pg::call::value;
-            let last = memory::scratch(|| {
-                let args = [value(after), value(up_to), types.clone().and_then(value), value(TAIL_WINDOW)];
-                let (drafts, last) = spi::query(&load, &args, *snapshot, None, |rows| {
-                    let drafts = (0..rows.len()).map(|row| draft(rows, row)).collect::<Result<Vec<_>>>()?;
-                    let last =
-                        rows.len().checked_sub(1).map(|row| rows.need::<Position>(row, 3)).transpose()?;
-                    Ok((drafts, last))
-                })?;
-                let events: Vec<_> = drafts.iter().collect();
-                let keys = model.keys(&events, scope)?;
-                model.apply(catalog, &events, keys.as_deref(), scope)?;
-                handled += events.len() as i64;
-                Ok(last)
-            })?;
-            match last {
-                Some(position) => after = position,
-                None => break,
+        let mut window = Window::new(self.done);
+        while window.after < up_to {
+            let (end, count) = self.next_window(&mut window, up_to)?;
+            if count > 0 {
+                memory::scratch(|| self.fold_window(&model, window.after, end))?;
             }
+            self.events += count;
+            window.after = end;
         }
-        self.events += handled;
+        self.model = Some(model);
         Ok(())
+    }
+
+    fn fold_window(&mut self, model: &Model, after: Position, end: Position) -> Result<()> {
+        let sql = format!(
+            "SELECT e, e.stream_id, e.event_type FROM refold.event AS e WHERE {} ORDER BY e.position",
+            self.wanted(after, end)
+        );
+        let load = spi::Plan::prepare(&sql, &[])?;
+        let drafts = spi::query(&load, &[], self.snapshot, None, |rows| {
+            (0..rows.len()).map(|row| draft(rows, row)).collect::<Result<Vec<_>>>()
+        })?;
+        let events: Vec<_> = drafts.iter().collect();
+        let keys = model.keys(&events, &mut self.scope)?;
+        model.apply(self.catalog, &events, keys.as_deref(), &mut self.scope)
     }
 
     fn call_per_event(&mut self, up_to: Position) -> Result<()> {
@@ -281,37 +270,66 @@ impl<'a> Replay<'a> {
     }
 
     fn call_per_batch(&mut self, up_to: Position) -> Result<()> {
-        let mut after = self.done;
-        while let Some((end, count)) = self.next_batch(after, up_to)? {
-            let sql = format!(
-                "SELECT {}(q.events) FROM (SELECT pg_catalog.array_agg(e ORDER BY e.position) AS events \
-                 FROM refold.event AS e WHERE {}) AS q",
-                self.checked.handler.qualified,
-                self.wanted(after, end)
-            );
-            self.run(&sql)?;
+        let mut window = Window::new(self.done);
+        while window.after < up_to {
+            let (end, count) = self.next_window(&mut window, up_to)?;
+            if count > 0 {
+                let sql = format!(
+                    "SELECT {}(q.events) FROM (SELECT pg_catalog.array_agg(e ORDER BY e.position) AS events \
+                     FROM refold.event AS e WHERE {}) AS q",
+                    self.checked.handler.qualified,
+                    self.wanted(window.after, end)
+                );
+                self.run(&sql)?;
+            }
             self.events += count;
             self.progress.done(self.events);
-            after = end;
+            window.after = end;
         }
         Ok(())
     }
 
-    /// The last position of the next batch and its number of events: as many as half of work_mem holds, at least one.
-    fn next_batch(&self, after: Position, up_to: Position) -> Result<Option<(Position, i64)>> {
+    /// The last position of the next window, and how many events it has: as many as half of work_mem holds, at least
+    /// one. Looks at the window's own positions only, so that the cost stays linear whatever the planner knows.
+    fn next_window(&self, window: &mut Window, up_to: Position) -> Result<(Position, i64)> {
+        let end = up_to.min(window.after.saturating_add(window.span));
         let sql = format!(
-            "SELECT max(q.position), count(*) FROM (\
-               SELECT e.position, row_number() OVER w AS number, \
-                      sum(pg_column_size(e.data) + pg_column_size(e.metadata) + 200) OVER w AS bytes \
-               FROM (SELECT * FROM refold.event AS e WHERE {} ORDER BY e.position LIMIT {LARGEST_BATCH}) AS e \
-               WINDOW w AS (ORDER BY e.position)\
-             ) AS q WHERE q.number = 1 OR q.bytes <= pg_size_bytes(current_setting('work_mem')) / 2",
-            self.wanted(after, up_to)
+            "SELECT count(*), count(*) FILTER (WHERE q.fits), max(q.position) FILTER (WHERE q.fits) FROM (\
+               SELECT e.position, row_number() OVER w = 1 OR (row_number() OVER w <= {LARGEST_BATCH} \
+                 AND sum(pg_column_size(e.data) + pg_column_size(e.metadata) + 200) OVER w \
+                   <= pg_size_bytes(current_setting('work_mem')) / 2) AS fits \
+               FROM refold.event AS e WHERE {} WINDOW w AS (ORDER BY e.position)\
+             ) AS q",
+            self.wanted(window.after, end)
         );
         let plan = spi::Plan::prepare(&sql, &[])?;
-        spi::query(&plan, &[], self.snapshot, None, |rows| {
-            Ok(rows.get::<Position>(0, 0).zip(rows.get::<i64>(0, 1)))
+        let (all, fitting, last) = spi::query(&plan, &[], self.snapshot, None, |rows| {
+            Ok((rows.need::<i64>(0, 0)?, rows.need::<i64>(0, 1)?, rows.get::<Position>(0, 2)))
+        })?;
+        Ok(match last {
+            Some(last) if fitting < all => {
+                window.span = (window.span / 2).max(LARGEST_BATCH);
+                (last, fitting)
+            }
+            _ => {
+                if all < LARGEST_BATCH / 2 {
+                    window.span = (window.span * 2).min(LARGEST_WINDOW);
+                }
+                (end, all)
+            }
         })
+    }
+}
+
+/// Where a replay by windows is, and how many positions it looks at next: more where few of the events are wanted.
+struct Window {
+    after: Position,
+    span: i64,
+}
+
+impl Window {
+    fn new(after: Position) -> Self {
+        Self { after, span: LARGEST_BATCH }
     }
 }
 
