@@ -18,7 +18,7 @@ CREATE TABLE refold.projection (
   key_signature text,
   event_types text[],
   serial boolean NOT NULL,
-  owner regrole NOT NULL,
+  owner oid NOT NULL,
   search_path text NOT NULL,
   time_zone text NOT NULL,
   date_style text NOT NULL,

@@ -44,7 +44,8 @@ CREATE VIEW refold.projections AS
 SELECT p.name,
        p.kind,
        CASE WHEN b.pid IS NOT NULL THEN 'rebuilding'
-            WHEN h.signature IS NULL OR o.tables_lost OR o.owner <> p.owner THEN 'broken'
+            WHEN h.signature IS NULL OR o.tables_lost OR o.owner <> p.owner
+              OR p.key IS NOT NULL AND refold._fingerprint(p.key) IS NULL THEN 'broken'
             WHEN h.fingerprint <> p.fingerprint THEN 'stale'
             ELSE p.mode END AS state,
        p.generation,
@@ -53,7 +54,7 @@ SELECT p.name,
        p.event_types,
        coalesce(p.key::regprocedure::text, p.key_signature) AS key,
        p.serial,
-       o.owner,
+       o.owner::regrole AS owner,
        0::bigint AS lag,
        p.created_at,
        p.rebuilt_at,
@@ -63,7 +64,7 @@ SELECT p.name,
   FROM refold.projection AS p
   LEFT JOIN LATERAL (
     SELECT array_agg(t.relation ORDER BY t.ordinal) AS tables, bool_or(c.oid IS NULL) AS tables_lost,
-           min(c.relowner::bigint) FILTER (WHERE t.ordinal = 1)::oid::regrole AS owner
+           min(c.relowner::bigint) FILTER (WHERE t.ordinal = 1)::oid AS owner
       FROM refold.projection_table AS t LEFT JOIN pg_class AS c ON c.oid = t.relation::oid
      WHERE t.projection_id = p.projection_id
   ) AS o ON true

@@ -59,3 +59,19 @@ CREATE FUNCTION public.on_both(event refold.event) RETURNS void LANGUAGE sql AS
   $$ INSERT INTO a VALUES (event.stream_id) ON CONFLICT DO NOTHING; INSERT INTO b VALUES (event.stream_id) ON CONFLICT DO NOTHING $$;
 SELECT rows_inserted FROM refold.create_projection('both', 'public.on_both(refold.event)', '{one.a, two.b}');
 SELECT * FROM refold.verify_projection('both');
+RESET search_path;
+
+-- A constraint that was made of an index, beside an index that PostgreSQL names alike in the copy.
+CREATE TABLE t (stream_id text PRIMARY KEY, a text);
+CREATE UNIQUE INDEX t_a_idx ON t (a);
+ALTER TABLE t ADD CONSTRAINT t_a_idx UNIQUE USING INDEX t_a_idx;
+CREATE INDEX ON t (a text_pattern_ops);
+CREATE FUNCTION on_t(event refold.event) RETURNS void LANGUAGE sql AS
+  $$ INSERT INTO t VALUES (event.stream_id, event.stream_id) ON CONFLICT DO NOTHING $$;
+SELECT rows_inserted FROM refold.create_projection('t', 'on_t(refold.event)', '{t}');
+SELECT * FROM refold.verify_projection('t');
+
+-- A key function that is gone.
+DROP FUNCTION key_n(refold.event);
+SELECT name, state FROM refold.projections WHERE name = 'n';
+SELECT refold.append_event('s', 't', '{}');

@@ -76,6 +76,12 @@ impl Projection {
     /// Runs user code on the live tables: as their owner, with the settings of the projection's creation. 55000 where
     /// the table is gone; and where it has got another owner, whom the handler's author has no right to act as.
     pub fn as_owner<R>(&self, body: impl FnOnce() -> Result<R>) -> Result<R> {
+        self.require_owner()?;
+        identity::as_owner(self.owner, &self.settings, body)
+    }
+
+    /// Whether user code may run as the owner of the tables, as [`Projection::as_owner`] says.
+    pub fn require_owner(&self) -> Result<()> {
         if self.owner == pg_sys::InvalidOid {
             return Err(self.lost("a table"));
         }
@@ -87,22 +93,24 @@ impl Projection {
             .detail("Its handler runs as the owner of its tables, who has not agreed to that yet.")
             .hint("Let the new owner, or a member of that role, call refold.rebuild_projection."));
         }
-        identity::as_owner(self.owner, &self.settings, body)
+        Ok(())
     }
 
     /// The projection's handler or key; 55000 where it is gone.
     pub fn function(&self, catalog: &Catalog, oid: pg_sys::Oid) -> Result<Function> {
-        Function::find(catalog, oid)?.ok_or_else(|| self.lost("a function"))
-    }
-
-    fn lost(&self, what: &str) -> Error {
-        Error::wrong_state(format!("{what} of projection \"{}\" does not exist any more", self.name)).hint(
-            "Give it a new handler with refold.rebuild_projection, or drop it with refold.drop_projection.",
-        )
+        let what = if oid == self.handler { "the handler" } else { "the key function" };
+        Function::find(catalog, oid)?.ok_or_else(|| self.lost(what))
     }
 
     pub fn takes(&self, event_type: &str) -> bool {
         self.event_types.as_ref().is_none_or(|types| types.iter().any(|taken| taken == event_type))
+    }
+
+    fn lost(&self, what: &str) -> Error {
+        Error::wrong_state(format!("{what} of projection \"{}\" does not exist any more", self.name)).hint(
+            "Drop the projection with refold.drop_projection and create it anew; a handler can also be replaced with \
+             refold.rebuild_projection.",
+        )
     }
 }
 

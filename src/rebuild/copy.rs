@@ -1,6 +1,6 @@
 //! The tables that a rebuild fills: copies of the live ones in a schema of their own, gone when the rebuild ends.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::catalog::Catalog;
 use crate::pg::identity::{self, Settings};
 use crate::pg::{process, schema, spi};
@@ -73,7 +73,7 @@ impl Copy {
     }
 
     /// Gives the copy's keys the names of the live table's: a handler may name them, ON CONFLICT ON CONSTRAINT. In two
-    /// steps, for a name may be another one's at first. A name that a copy of another schema's table has is left out.
+    /// steps, for a name may be another one's at first. A name that another relation of the copies has is left out.
     fn name_constraints(&self, table: &Table) -> Result<()> {
         const SQL: &str = "WITH c AS (SELECT o.conrelid, o.conname, pg_catalog.row_number() OVER (PARTITION BY \
               o.conrelid, pg_catalog.pg_get_constraintdef(o.oid) ORDER BY o.oid) AS n, \
@@ -87,8 +87,9 @@ impl Copy {
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS k \
               WHERE k.relname OPERATOR(pg_catalog.=) l.conname AND k.relnamespace OPERATOR(pg_catalog.=) \
                 (SELECT t.relnamespace FROM pg_catalog.pg_class AS t WHERE t.oid OPERATOR(pg_catalog.=) s.conrelid) \
-                AND k.oid OPERATOR(pg_catalog.<>) ALL (SELECT i.indexrelid FROM pg_catalog.pg_index AS i \
-                  WHERE i.indrelid OPERATOR(pg_catalog.=) s.conrelid))";
+                AND k.oid OPERATOR(pg_catalog.<>) ALL (SELECT i.conindid FROM pg_catalog.pg_constraint AS i \
+                  WHERE i.conrelid OPERATOR(pg_catalog.=) s.conrelid \
+                    AND i.contype OPERATOR(pg_catalog.=) ANY ('{p,u,x}')))";
         let copy = self.of(table);
         let args = [spi::arg(table.relation), spi::arg(copy.as_str())];
         let names: Vec<(String, String)> = spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| {
@@ -110,6 +111,18 @@ impl Copy {
     pub fn add_keys(&self) -> Result<()> {
         for table in &self.tables {
             spi::command(&format!("ALTER TABLE {} ADD PRIMARY KEY ({})", self.of(table), table.key_list()))?;
+        }
+        Ok(())
+    }
+
+    /// 55000 if a live table has got another name since: what the merge has written then lies in another table. A schema
+    /// is renamed without a lock on its tables.
+    pub fn require_names_unchanged(&self, catalog: &Catalog) -> Result<()> {
+        for table in &self.tables {
+            if Table::read(catalog, table.relation)?.qualified != table.qualified {
+                return Err(Error::wrong_state(format!("table {} was renamed meanwhile", table.qualified))
+                    .hint("Rebuild again."));
+            }
         }
         Ok(())
     }

@@ -58,13 +58,22 @@ pub fn require_read_committed(command: &str) -> Result<()> {
 /// Takes the lock that a projection's rebuild, verification and removal exclude each other by: 55006 if another
 /// session has it. Returns the projection as it is under the lock.
 pub fn lock_projection(catalog: &Catalog, name: &str) -> Result<Projection> {
-    let projection = registry::find(catalog, name)?;
-    if locks::try_lock_key(locks::Domain::Rebuild, projection.id as u64) {
-        return registry::find(catalog, name);
+    loop {
+        let found = registry::find(catalog, name)?;
+        if !locks::try_lock_key(locks::Domain::Rebuild, found.id as u64) {
+            return Err(in_progress(&found)?);
+        }
+        // Another of the same name may have taken its place before the lock was had.
+        let locked = registry::find(catalog, name)?;
+        if locked.id == found.id {
+            return Ok(locked);
+        }
     }
-    let holder = locks::key_holder(locks::Domain::Rebuild, projection.id as u64)?;
-    let error = Error::in_use(format!("projection \"{name}\" is being rebuilt or verified"));
-    Err(match holder {
+}
+
+fn in_progress(projection: &Projection) -> Result<Error> {
+    let error = Error::in_use(format!("projection \"{}\" is being rebuilt or verified", projection.name));
+    Ok(match locks::key_holder(locks::Domain::Rebuild, projection.id as u64)? {
         Some(pid) => error.detail(format!("Process {pid} does so.")),
         None => error,
     }
@@ -131,9 +140,13 @@ fn build(
     let copy = Copy::create(catalog, &checked.projection)?;
     let mut replay = Replay::new(catalog, checked, &copy, progress, spi::Snapshot::Command);
 
-    // Lemma B: what is replayed is final, and nobody waits for it.
+    // Lemma B: what is replayed is final, and nobody waits for it. With the gate closed already, Lemma A: no wait.
     replay.progress.phase(Phase::WaitingForAppends);
-    let drawn = watermark::wait_for_final(catalog)?;
+    let drawn = if gate::is_closed(catalog) {
+        watermark::last_drawn(catalog)?
+    } else {
+        watermark::wait_for_final(catalog)?
+    };
     if gate::is_closed(catalog) && drawn > SMALL_TAIL {
         warn_of_stall(&checked.projection.name);
     }
@@ -146,6 +159,7 @@ fn build(
     let events = replay.events();
     check::recheck_tables(catalog, &checked.projection)?;
     let rows = merge::merge(catalog, &checked.projection, &copy)?;
+    copy.require_names_unchanged(catalog)?;
     checked.require_unchanged(catalog)?;
     let generation = flip(Built { events, duration: started.elapsed() })?;
     copy.drop(catalog)?;

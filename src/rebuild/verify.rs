@@ -23,6 +23,8 @@ pub fn verify(catalog: &Catalog, name: &str, sink: &mut RowSink) -> Result<()> {
     let projection = lock_projection(catalog, name)?;
     hold_tables(&projection);
     let projection = registry::find(catalog, name)?;
+    // To verify is not to agree to run the handler as another owner.
+    projection.require_owner()?;
     require_select(catalog, &projection)?;
     if snapshot::keeps_one_snapshot() {
         registry::require_visible(catalog, std::iter::once(&projection))?;
