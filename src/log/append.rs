@@ -95,9 +95,9 @@ pub fn append(
         row.horizon = Some(horizon);
     }
     let written = drafts(&catalog, &rows);
-    let array = event_tuple::array(&catalog, &written.iter().map(|draft| draft.datum).collect::<Vec<_>>());
+    let events: Vec<_> = written.iter().map(|draft| draft.datum).collect();
     observer.before_insert(written);
-    identity::as_refold(catalog.owner, || insert(&catalog, &rows, array))?;
+    identity::as_refold(catalog.owner, || insert(&catalog, &rows, &events))?;
     observer.after_insert()?;
 
     rows.last()
@@ -158,7 +158,8 @@ fn drafts(catalog: &Catalog, rows: &[(EventType, Event)]) -> Vec<Draft> {
         .collect()
 }
 
-fn insert(catalog: &Catalog, rows: &[(EventType, Event)], array: pg_sys::Datum) -> Result<()> {
+/// Writes the rows; `events` are the same as values of type `refold.event`.
+fn insert(catalog: &Catalog, rows: &[(EventType, Event)], events: &[pg_sys::Datum]) -> Result<()> {
     match rows {
         [(_, row)] => {
             let plan = spi::kept(&INSERT, catalog.event, || {
@@ -167,6 +168,7 @@ fn insert(catalog: &Catalog, rows: &[(EventType, Event)], array: pg_sys::Datum) 
             spi::execute(plan, &row.columns(), None)?;
         }
         _ => {
+            let array = event_tuple::array(catalog, events);
             let prepare = || spi::Plan::prepare(INSERT_ARRAY_SQL, &[catalog.event_array]);
             spi::execute(spi::kept(&INSERT_ARRAY, catalog.event, prepare)?, &[Some(array)], None)?;
         }

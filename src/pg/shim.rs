@@ -21,8 +21,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// A scope whose errors name the projection. The name and the descriptor must outlive it: the lifetime that
-    /// [`Scope::enter`] hands out is theirs.
+    /// A scope whose errors name the projection. The name and the descriptor must outlive its use.
     pub fn new(projection: &CStr, event_desc: pg_sys::TupleDesc) -> Self {
         Self {
             projection: projection.as_ptr(),

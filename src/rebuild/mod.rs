@@ -57,7 +57,7 @@ pub fn require_read_committed(command: &str) -> Result<()> {
 
 /// Takes the lock that a projection's rebuild, verification and removal exclude each other by: 55006 if another
 /// session has it. Returns the projection as it is under the lock.
-pub fn lock_projection(catalog: &Catalog, name: &str) -> Result<Projection> {
+fn lock_projection(catalog: &Catalog, name: &str) -> Result<Projection> {
     loop {
         let found = registry::find(catalog, name)?;
         if !locks::try_lock_key(locks::Domain::Rebuild, found.id as u64) {
@@ -90,20 +90,20 @@ fn require_weak_locks(catalog: &Catalog, projection: &Projection) -> Result<()> 
         .hint("Alter the table in a transaction of its own before, or call refold.lock_gate() first (appends wait)."))
 }
 
-/// Keeps the live tables from being altered or dropped until the transaction ends.
-fn hold_tables(projection: &Projection) {
-    for &table in &projection.tables {
+/// As [`lock_projection`], and keeps the live tables from being altered or dropped until the transaction ends. Returns
+/// the projection as it is from then on.
+fn lock_with_tables(catalog: &Catalog, name: &str) -> Result<Projection> {
+    for &table in &lock_projection(catalog, name)?.tables {
         locks::lock_relation(table, locks::Mode::AccessShare);
     }
+    registry::find(catalog, name)
 }
 
 /// Builds a projection's model anew, with a new handler if one is given.
 pub fn rebuild(catalog: &Catalog, name: &str, handler: Option<pg_sys::Oid>) -> Result<Report> {
     let started = Instant::now();
-    let projection = lock_projection(catalog, name)?;
+    let projection = lock_with_tables(catalog, name)?;
     require_weak_locks(catalog, &projection)?;
-    hold_tables(&projection);
-    let projection = registry::find(catalog, name)?;
     let checked = check::rebuilt_projection(catalog, projection, handler)?;
     build(catalog, &checked, started, |built| registry::bump(catalog, &checked, built))
 }
@@ -142,12 +142,10 @@ fn build(
 
     // Lemma B: what is replayed is final, and nobody waits for it. With the gate closed already, Lemma A: no wait.
     replay.progress.phase(Phase::WaitingForAppends);
-    let drawn = if gate::is_closed(catalog) {
-        watermark::last_drawn(catalog)?
-    } else {
-        watermark::wait_for_final(catalog)?
-    };
-    if gate::is_closed(catalog) && drawn > SMALL_TAIL {
+    let appends_wait = gate::is_closed(catalog);
+    let drawn =
+        if appends_wait { watermark::last_drawn(catalog)? } else { watermark::wait_for_final(catalog)? };
+    if appends_wait && drawn > SMALL_TAIL {
         warn_of_stall(&checked.projection.name);
     }
     replay.all(drawn)?;

@@ -4,9 +4,9 @@
 //! what it sees of the model.
 
 use super::copy::Copy;
+use super::lock_with_tables;
 use super::merge::{differ, same_key};
 use super::replay::Replay;
-use super::{hold_tables, lock_projection};
 use crate::error::{Error, Result};
 use crate::names::Position;
 use crate::pg::call::RowSink;
@@ -20,9 +20,7 @@ use crate::projection::table::Table;
 /// Puts the rows in which the live model and a fresh fold differ into `sink`: table, key, live row, rebuilt row.
 pub fn verify(catalog: &Catalog, name: &str, sink: &mut RowSink) -> Result<()> {
     // Under this lock no cut-over commits, so the snapshot taken after sees the model of the definition read here.
-    let projection = lock_projection(catalog, name)?;
-    hold_tables(&projection);
-    let projection = registry::find(catalog, name)?;
+    let projection = lock_with_tables(catalog, name)?;
     // To verify is not to agree to run the handler as another owner.
     projection.require_owner()?;
     require_select(catalog, &projection)?;
