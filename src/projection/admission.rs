@@ -72,9 +72,12 @@ impl Drop for Admission {
 impl Observer for Admission {
     fn before_draw(&mut self, catalog: &Catalog, drafts: &[Draft]) -> Result<()> {
         let _applying = Applying::begin();
-        self.work = settled_work(catalog, drafts)?;
-        if snapshot::keeps_one_snapshot() && !self.work.is_empty() {
+        let registry;
+        (registry, self.work) = settled_work(catalog, drafts)?;
+        if snapshot::keeps_one_snapshot() {
             registry::require_visible(catalog, self.work.iter().map(|work| work.projection.as_ref()))?;
+            let event_types = drafts.iter().map(|draft| draft.event_type.clone()).collect();
+            registry::require_none_dropped(catalog, &registry, event_types)?;
         }
         let mut key_locks = KeyLocks::default();
         for work in &mut self.work {
@@ -101,7 +104,7 @@ impl Observer for Admission {
 
 /// I4: the projections that take these events, read under the gate, and again once their tables are locked, until
 /// nothing changes.
-fn settled_work(catalog: &Catalog, drafts: &[Draft]) -> Result<Vec<Work>> {
+fn settled_work(catalog: &Catalog, drafts: &[Draft]) -> Result<(Rc<Registry>, Vec<Work>)> {
     loop {
         let registry = registry::current(catalog)?;
         let work = work_of(&registry, drafts);
@@ -112,7 +115,7 @@ fn settled_work(catalog: &Catalog, drafts: &[Draft]) -> Result<Vec<Work>> {
             locks::lock_relation(table, locks::Mode::RowExclusive);
         }
         if Rc::ptr_eq(&registry, &registry::current(catalog)?) {
-            return Ok(work);
+            return Ok((registry, work));
         }
     }
 }

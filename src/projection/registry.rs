@@ -315,3 +315,24 @@ pub fn require_visible<'a>(
         Ok(())
     })
 }
+
+/// I5, for what is not there any more: in a transaction that keeps one snapshot, 40001 if the snapshot sees a projection
+/// that takes one of these types and is not in `current`: there the event would be missing from its model.
+pub fn require_none_dropped(catalog: &Catalog, current: &Registry, event_types: Vec<String>) -> Result<()> {
+    const SQL: &str = "SELECT p.name FROM refold.projection AS p WHERE NOT p.projection_id = ANY ($1) \
+        AND (p.event_types IS NULL OR p.event_types && $2) LIMIT 1";
+    let ids: Vec<_> = current.projections.iter().map(|projection| projection.id).collect();
+    let args = [spi::arg(ids), spi::arg(event_types)];
+    let dropped: Option<String> = identity::as_refold_pinned(catalog.owner, || {
+        spi::query_once(SQL, &args, spi::Snapshot::Command, |rows| {
+            (rows.len() > 0).then(|| rows.need(0, 0)).transpose()
+        })
+    })?;
+    match dropped {
+        None => Ok(()),
+        Some(name) => {
+            Err(Error::retry(format!("projection \"{name}\" was dropped after this transaction's snapshot"))
+                .hint("Retry the transaction."))
+        }
+    }
+}
