@@ -1,10 +1,14 @@
-//! Compiles the C shim against the server's headers and keeps pgrx's SQL section in the library.
+//! Compiles the C sources against the server's headers and keeps pgrx's SQL section in the library.
 
 use std::env;
 use std::process::Command;
 
+const C_SOURCES: [&str; 4] = ["shim.c", "storage.c", "storage_check.c", "storage.h"];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo::rerun-if-changed=src/pg/shim.c");
+    for source in C_SOURCES {
+        println!("cargo::rerun-if-changed=src/pg/{source}");
+    }
     println!("cargo::rerun-if-env-changed=PGRX_PG_CONFIG_PATH");
     // pgrx 0.18 describes the SQL of its items in an ELF section that the linker would otherwise drop.
     println!("cargo::rustc-link-arg-cdylib=-Wl,--no-gc-sections");
@@ -15,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err(format!("{pg_config} --includedir-server failed").into());
     }
     cc::Build::new()
-        .file("src/pg/shim.c")
+        .files(C_SOURCES.iter().filter(|name| name.ends_with(".c")).map(|name| format!("src/pg/{name}")))
         .include(String::from_utf8(output.stdout)?.trim())
         .warnings(true)
         .extra_warnings(false)

@@ -62,3 +62,13 @@ COMMENT ON FUNCTION refold._event_step(refold.event) IS 'calls the per-event han
 CREATE FUNCTION refold._fail_key(text) RETURNS boolean
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'refold_fail_key';
 COMMENT ON FUNCTION refold._fail_key(text) IS 'raises the error of a fold that returned the row of another key';
+
+CREATE FUNCTION refold._shadow_step(projection text, step text) RETURNS void
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_shadow_step';
+COMMENT ON FUNCTION refold._shadow_step(text, text) IS
+  'one step of a projection''s shadow, for tests: create, analyze, swap or drop';
+
+CREATE FUNCTION refold._swap_storage(live regclass, shadow regclass) RETURNS void
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_swap_tables';
+COMMENT ON FUNCTION refold._swap_storage(regclass, regclass) IS
+  'exchanges heap, toast and indexes of two tables of the same definition, for tests: nothing else is checked';

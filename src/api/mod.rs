@@ -3,4 +3,5 @@
 mod append;
 mod projection;
 mod read;
+mod shadow;
 mod triggers;

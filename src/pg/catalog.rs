@@ -36,12 +36,13 @@ fn relation(namespace: pg_sys::Oid, name: &CStr) -> Result<pg_sys::Oid> {
     Ok(oid)
 }
 
-fn owner_of(relation: pg_sys::Oid) -> Result<pg_sys::Oid> {
+/// Who owns a relation; XX001 if there is none.
+pub fn owner_of(relation: pg_sys::Oid) -> Result<pg_sys::Oid> {
     // SAFETY: the tuple is pinned while it is read, and released.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, relation.into());
         if tuple.is_null() {
-            return Err(Error::damaged("relation refold.event does not exist"));
+            return Err(Error::damaged(format!("relation {} does not exist", relation.to_u32())));
         }
         let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner;
         pg_sys::ReleaseSysCache(tuple);

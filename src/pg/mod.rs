@@ -24,5 +24,6 @@ pub mod sequence;
 pub mod shim;
 pub mod snapshot;
 pub mod spi;
+pub mod storage;
 pub mod trigger;
 pub mod types;

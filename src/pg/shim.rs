@@ -138,6 +138,8 @@ unsafe extern "C-unwind" {
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" {
     pub(super) fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
+    // In storage.c.
+    pub(super) fn refold_swap_storage(live: pg_sys::Oid, shadow: pg_sys::Oid);
 }
 
 /// Makes any other setting `refold.*` an error; called once, after refold's own are defined.

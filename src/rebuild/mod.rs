@@ -1,15 +1,20 @@
 //! The atomic rebuild: one engine that also creates and verifies.
 //!
 //! `copy` makes the tables that a rebuild fills, `replay` fills them, `gate` closes the gate without making appends
-//! wait long, `merge` makes the live tables equal to the copies, `verify` compares instead.
+//! wait long, `merge` makes the live tables equal to the copies, `verify` compares instead. `shadow` is for the concurrent
+//! rebuild: tables that outlive a transaction and whose storage is exchanged with the live ones'.
 
 mod copy;
+mod definition;
 mod gate;
 mod merge;
 mod replay;
+mod shadow;
+mod swappable;
 mod verify;
 
 pub use gate::lock_gate;
+pub use shadow::step as shadow_step;
 pub use verify::verify;
 
 use crate::error::{Error, Result};
