@@ -32,6 +32,8 @@ extension_sql_file!("../sql/06_privileges.sql", name = "privileges", requires = 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
+    #[cfg(feature = "waitpoints")]
+    pg::waitpoint::define();
     pg::shim::reserve_settings();
     pg::invalidation::register();
     pg::shim::install_hooks();

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::names::{EventType, ExpectedVersion, Position, StreamId};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::event_tuple::{self, Event};
+use crate::pg::waitpoint::{self, Waitpoint};
 use crate::pg::{call, identity, locks, sequence, snapshot, spi};
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -69,7 +70,9 @@ pub fn append(
 ) -> Result<Appended> {
     // I1: the gate first, and to the transaction's end.
     let catalog = catalog::get_under_gate()?;
+    waitpoint::reach(Waitpoint::AppendGateHeld);
     locks::lock_key(locks::Domain::Stream, locks::hash(stream.as_str().as_bytes(), 0));
+    waitpoint::reach(Waitpoint::AppendStreamLocked);
 
     let version = identity::as_refold(catalog.owner, || {
         if let Some(appended) = event_id::find_repeated(&catalog, stream, &events)? {
@@ -85,11 +88,13 @@ pub fn append(
 
     let mut rows = rows(stream, version, events)?;
     observer.before_draw(&catalog, &drafts(&catalog, &rows))?;
+    waitpoint::reach(Waitpoint::AppendKeysLocked);
 
     sequence::assign_xid();
     for (_, row) in &mut rows {
         row.position = Some(sequence::draw(catalog.positions));
     }
+    waitpoint::reach(Waitpoint::AppendPositionsDrawn);
     let horizon = sequence::next_xid();
     for (_, row) in &mut rows {
         row.horizon = Some(horizon);
@@ -99,6 +104,7 @@ pub fn append(
     observer.before_insert(written);
     identity::as_refold(catalog.owner, || insert(&catalog, &rows, &events))?;
     observer.after_insert()?;
+    waitpoint::reach(Waitpoint::AppendReturning);
 
     rows.last()
         .and_then(|(_, row)| {

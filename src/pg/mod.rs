@@ -27,3 +27,4 @@ pub mod spi;
 pub mod storage;
 pub mod trigger;
 pub mod types;
+pub mod waitpoint;

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::log::append::{Draft, Observer};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::shim::Scope;
+use crate::pg::waitpoint::{self, Waitpoint};
 use crate::pg::{event_tuple, locks, snapshot};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -155,6 +156,7 @@ pub fn apply_insert() -> Result<()> {
     let Some(Pending { work, events, .. }) = PENDING.take() else {
         return Err(Error::damaged("the log's trigger fired without an append"));
     };
+    waitpoint::reach(Waitpoint::AppendInserted);
     let _applying = Applying::begin();
     // The append holds the gate since before `work` was read, so this finds the same objects.
     let catalog = catalog::get()?;
@@ -164,6 +166,7 @@ pub fn apply_insert() -> Result<()> {
         projection.as_owner(|| {
             projection.live_model(&catalog)?.apply(&catalog, &events, keys.as_deref(), &mut scope)
         })?;
+        waitpoint::reach(Waitpoint::AppendOneApplied);
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::log::watermark;
 use crate::names::Position;
 use crate::pg::catalog::Catalog;
+use crate::pg::waitpoint::{self, Waitpoint};
 use crate::pg::{identity, latch, locks};
 use crate::settings;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -79,6 +80,7 @@ pub fn close(catalog: &Catalog, tables: &[pg_sys::Oid], waiting: &mut impl Waiti
             locks::wait_for_holders(&tables, locks::Mode::Exclusive);
             approach(catalog, waiting)?;
         }
+        waitpoint::reach(Waitpoint::GateAsked);
         let since = Instant::now();
         if locks::lock_together(&wanted)? {
             return Ok(Closed { attempts: attempt, since });

@@ -22,6 +22,7 @@ use crate::log::watermark;
 use crate::names::Position;
 use crate::pg::catalog::Catalog;
 use crate::pg::progress::{Phase, Progress};
+use crate::pg::waitpoint::{self, Waitpoint};
 use crate::pg::{call, identity, locks, snapshot, spi};
 use crate::projection::check::{self, Checked, Request};
 use crate::projection::registry::{self, Built, Projection};
@@ -108,6 +109,7 @@ fn lock_with_tables(catalog: &Catalog, name: &str) -> Result<Projection> {
 pub fn rebuild(catalog: &Catalog, name: &str, handler: Option<pg_sys::Oid>) -> Result<Report> {
     let started = Instant::now();
     let projection = lock_with_tables(catalog, name)?;
+    waitpoint::reach(Waitpoint::RebuildLocked);
     require_weak_locks(catalog, &projection)?;
     let checked = check::rebuilt_projection(catalog, projection, handler)?;
     build(catalog, &checked, started, |built| registry::bump(catalog, &checked, built))
@@ -130,6 +132,7 @@ pub fn drop_projection(catalog: &Catalog, name: &str) -> Result<()> {
     }
     gate::close(catalog, &[], &mut gate::Patience)?;
     registry::remove(catalog, projection.id)?;
+    waitpoint::reach(Waitpoint::DropRemoved);
     gate::limit_idling()
 }
 
@@ -143,6 +146,7 @@ fn build(
     gate::require_no_append(catalog)?;
     let progress = Progress::start(catalog.gate, checked.projection.id.into(), false);
     let copy = Copy::create(catalog, &checked.projection)?;
+    waitpoint::reach(Waitpoint::BuildCopyCreated);
     let mut replay = Replay::new(catalog, checked, &copy, progress, spi::Snapshot::Command);
 
     // Lemma B: what is replayed is final, and nobody waits for it. With the gate closed already, Lemma A: no wait.
@@ -154,20 +158,26 @@ fn build(
         warn_of_stall(&checked.projection.name);
     }
     replay.all(drawn)?;
+    waitpoint::reach(Waitpoint::BuildReplayed);
     let closed = gate::close(catalog, &checked.projection.tables, &mut replay)?;
+    waitpoint::reach(Waitpoint::BuildGateClosed);
     // Lemma A: with the gate closed, every position that was drawn is visible or dead.
     replay.progress.phase(Phase::Merging);
     let before = replay.events();
     replay.tail(watermark::last_drawn(catalog)?)?;
+    waitpoint::reach(Waitpoint::BuildTailReplayed);
     let events = replay.events();
     check::recheck_tables(catalog, &checked.projection)?;
     let rows = merge::merge(catalog, &checked.projection, &copy)?;
+    waitpoint::reach(Waitpoint::BuildMerged);
     copy.require_names_unchanged(catalog)?;
     checked.require_unchanged(catalog)?;
     let generation = flip(Built { events, duration: started.elapsed() })?;
+    waitpoint::reach(Waitpoint::BuildFlipped);
     copy.drop(catalog)?;
     gate::limit_idling()?;
     replay.finish();
+    waitpoint::reach(Waitpoint::BuildReturning);
     Ok(Report {
         projection: checked.projection.name.clone(),
         generation,

@@ -12,6 +12,7 @@ use crate::names::Position;
 use crate::pg::call::RowSink;
 use crate::pg::catalog::Catalog;
 use crate::pg::progress::{Phase, Progress};
+use crate::pg::waitpoint::{self, Waitpoint};
 use crate::pg::{call, identity, snapshot, spi};
 use crate::projection::check;
 use crate::projection::registry::{self, Projection};
@@ -33,6 +34,7 @@ pub fn verify(catalog: &Catalog, name: &str, sink: &mut RowSink) -> Result<()> {
     let copy = Copy::create(catalog, &checked.projection)?;
     let mut replay = Replay::new(catalog, &checked, &copy, progress, spi::Snapshot::Kept(snapshot.as_ptr()));
     replay.all(last_visible(catalog, &snapshot)?)?;
+    waitpoint::reach(Waitpoint::VerifyReplayed);
     replay.progress.phase(Phase::Comparing);
     for table in &copy.tables {
         compare(&checked.projection, &copy, table, &snapshot, sink)?;

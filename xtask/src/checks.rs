@@ -19,9 +19,11 @@ pub fn check(pg: &Postgres, report: &mut Report) -> Result<()> {
     report.case("format", || {
         quietly(workspace.cargo(pg).args(["fmt", "--all", "--check", "--", "--color", "never"]))
     });
-    let mut extension = workspace.cargo(pg);
-    extension.arg("clippy").args(workspace::extension_arguments(pg));
-    report.case("clippy refold", || quietly(with_warnings_denied(&mut extension)));
+    for (name, features) in [("clippy refold", ""), ("clippy refold, waitpoints", "waitpoints")] {
+        let mut extension = workspace.cargo(pg);
+        extension.arg("clippy").args(workspace::extension_arguments(pg)).args(["--features", features]);
+        report.case(name, || quietly(with_warnings_denied(&mut extension)));
+    }
     let mut tools = workspace.cargo(pg);
     tools.arg("clippy").args(TOOLS);
     report.case("clippy tools", || quietly(with_warnings_denied(&mut tools)));

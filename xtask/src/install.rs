@@ -31,8 +31,13 @@ pub struct Extension {
 
 /// Compiles the extension for `pg` and generates its install script.
 pub fn build(pg: &Postgres, profile: Profile) -> Result<Extension> {
+    build_with(pg, profile, &[])
+}
+
+/// The same with further cargo features.
+pub fn build_with(pg: &Postgres, profile: Profile, features: &[&str]) -> Result<Extension> {
     let workspace = Workspace::current()?;
-    let library = compile(&workspace, pg, profile)?;
+    let library = compile(&workspace, pg, profile, features)?;
     let control_file = workspace.root.join(format!("{EXTENSION}.control"));
     let control = fs::read_to_string(&control_file)
         .with_context(|| format!("cannot read {}", control_file.display()))?
@@ -42,10 +47,13 @@ pub fn build(pg: &Postgres, profile: Profile) -> Result<Extension> {
     Ok(Extension { library, control, script, version: workspace.version })
 }
 
-fn compile(workspace: &Workspace, pg: &Postgres, profile: Profile) -> Result<PathBuf> {
+fn compile(workspace: &Workspace, pg: &Postgres, profile: Profile, features: &[&str]) -> Result<PathBuf> {
     let mut cargo = workspace.cargo(pg);
     cargo.args(["build", "--lib", "--message-format", "json-render-diagnostics"]);
     cargo.args(workspace::extension_arguments(pg));
+    for feature in features {
+        cargo.args(["--features", feature]);
+    }
     if profile == Profile::Release {
         cargo.arg("--release");
     }

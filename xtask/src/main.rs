@@ -2,6 +2,7 @@
 
 mod account;
 mod checks;
+mod crash;
 mod demo;
 mod doc_sql;
 mod install;
@@ -14,6 +15,7 @@ mod regress;
 mod report;
 mod server;
 mod server_log;
+mod small_disk;
 mod stage;
 mod stress;
 mod test;
@@ -48,7 +50,9 @@ enum Task {
     Demo(demo::Args),
     /// Append, rebuild, cancel and end sessions at random, and compare every snapshot with the log
     Stress(stress::Args),
-    /// Run every test: format, lints, unit, regress, isolation, the documentation's SQL, the demo's, the stress
+    /// Kill backends and the server at every phase of an append and a rebuild, and look what is left
+    Crash(crash::Args),
+    /// Run every test: format, lints, unit, regress, isolation, the documentation's SQL, the demo's, the stress, crashes
     Test,
     /// Explore every interleaving of small instances of the protocols: those that lose events, and refold's
     Model(model::Args),
@@ -103,6 +107,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.task {
         Task::Demo(args) => demo::run(&pg, &args)?,
         Task::Stress(args) => return stress::run(&pg, &args),
+        Task::Crash(args) => return crash::run(&pg, &args),
         Task::Test => return test::all(&pg),
         Task::Model(args) => return model::run(&pg, &args),
         Task::Regress(selection) => return test::suite(Suite::Regress, &selection, &pg),

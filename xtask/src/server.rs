@@ -20,6 +20,7 @@ use crate::account::Account;
 use crate::install::Extension;
 use crate::interrupt::{self, CleanUp};
 use crate::logs;
+use crate::small_disk::SmallDisk;
 use crate::stage::Stage;
 use crate::toolchain::Postgres;
 use crate::workdir::{DATA, Workdir};
@@ -49,11 +50,16 @@ pub struct ServerOptions {
     pub settings: Vec<(String, String)>,
     /// Stops the server at the end, but leaves its folder, and says where that is.
     pub keep_on_drop: bool,
+    /// A file system that only this server sees, and that is gone with it.
+    pub small_disk: Option<SmallDisk>,
 }
 
 /// A running server. Dropping it stops it and removes all it has.
 pub struct Server {
     instance: Arc<Instance>,
+    stage: Stage,
+    account: Account,
+    small_disk: Option<SmallDisk>,
     socket_dir: PathBuf,
     port: u16,
     psql: PathBuf,
@@ -77,7 +83,12 @@ impl Server {
             keep: options.keep_on_drop,
         });
         let weak: Weak<Instance> = Arc::downgrade(&instance);
+        interrupt::register(weak)?;
+        let stage = Stage::create(&instance.workdir.path().join("stage"), pg, extension)?;
         let server = Server {
+            stage,
+            account,
+            small_disk: options.small_disk,
             socket_dir: instance.workdir.path().join("socket"),
             // The socket is private, so any number would do; one other than 5432 keeps clients that forget to name
             // the socket's folder from ever meeting a system cluster.
@@ -85,15 +96,38 @@ impl Server {
             psql: pg.program("psql"),
             instance,
         };
-        interrupt::register(weak)?;
-        let stage = Stage::create(&server.path().join("stage"), pg, extension)?;
-        server.initialise(&stage, account, options).context("cannot make a cluster")?;
-        server.launch(&stage, account)?;
-        if let Err(error) = server.wait_until_ready() {
-            let log = fs::read_to_string(server.log_file()).unwrap_or_default();
-            return Err(error.context(format!("the server does not start; its log:\n{log}")));
-        }
+        server.initialise(options).context("cannot make a cluster")?;
+        server.launch()?;
+        server.wait_until_ready().map_err(|error| server.with_log(error))?;
         Ok(server)
+    }
+
+    /// Kills the postmaster, and nobody else: its backends notice and end, each in its time.
+    pub fn kill_postmaster(&self) -> Result<()> {
+        let mut postmaster = self.instance.postmaster.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut postmaster = postmaster.take().context("there is no postmaster")?;
+        postmaster.kill()?;
+        postmaster.wait()?;
+        Ok(())
+    }
+
+    /// Starts the server again after [`Server::kill_postmaster`], at once: as long as a backend of the last postmaster
+    /// is left, PostgreSQL refuses to start, and is asked again.
+    pub fn restart(&self) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            self.launch()?;
+            match self.wait_until_ready() {
+                Ok(()) => return Ok(()),
+                Err(error) if started.elapsed() > START_TIMEOUT => return Err(self.with_log(error)),
+                Err(_) => sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    fn with_log(&self, error: anyhow::Error) -> anyhow::Error {
+        let log = fs::read_to_string(self.log_file()).unwrap_or_default();
+        error.context(format!("the server does not start; its log:\n{log}"))
     }
 
     pub fn socket_dir(&self) -> &Path {
@@ -107,6 +141,11 @@ impl Server {
     /// The name of the superuser.
     pub fn user(&self) -> &str {
         SUPERUSER
+    }
+
+    /// The cluster's folder.
+    pub fn data_dir(&self) -> PathBuf {
+        self.path().join(DATA)
     }
 
     pub fn log_file(&self) -> PathBuf {
@@ -164,14 +203,15 @@ impl Server {
         self.config(database).connect(NoTls)
     }
 
-    fn initialise(&self, stage: &Stage, account: Account, options: &ServerOptions) -> Result<()> {
-        let data = self.path().join(DATA);
+    fn initialise(&self, options: &ServerOptions) -> Result<()> {
+        let data = self.data_dir();
         fs::create_dir(self.results_dir())?;
         for folder in [&data, &self.socket_dir] {
             fs::create_dir(folder)?;
-            account.own(folder)?;
+            self.account.own(folder)?;
         }
-        let mut initdb = self.command(stage, account, "initdb");
+        let mut initdb = self.command(Command::new(self.stage.program("initdb")));
+        self.account.apply(&mut initdb);
         initdb.args([
             "--auth=trust",
             "--no-sync",
@@ -196,10 +236,18 @@ impl Server {
         Ok(configuration.write_all(lines.as_bytes())?)
     }
 
-    fn launch(&self, stage: &Stage, account: Account) -> Result<()> {
-        let log = File::create(self.log_file())?;
-        let mut postgres = self.command(stage, account, "postgres");
-        postgres.arg("-D").arg(self.path().join(DATA));
+    fn launch(&self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log_file())?;
+        let program = self.stage.program("postgres");
+        let mut postgres = match self.small_disk {
+            None => {
+                let mut postgres = self.command(Command::new(program));
+                self.account.apply(&mut postgres);
+                postgres
+            }
+            Some(disk) => self.command(disk.mounted_for(&self.small_disk_dir(), self.account, &program)?),
+        };
+        postgres.arg("-D").arg(self.data_dir());
         postgres.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut postmaster = self.instance.postmaster.lock().unwrap_or_else(PoisonError::into_inner);
         if self.instance.gone.load(Ordering::SeqCst) {
@@ -209,7 +257,8 @@ impl Server {
         Ok(())
     }
 
-    fn wait_until_ready(&self) -> Result<()> {
+    /// Waits until the server lets clients in; fails if it has ended instead.
+    pub fn wait_until_ready(&self) -> Result<()> {
         let started = Instant::now();
         loop {
             let refusal = match self.connect("postgres") {
@@ -228,22 +277,25 @@ impl Server {
         }
     }
 
-    /// A program of the server's, run as the server's user, in a process group that the terminal's Ctrl-C does not
-    /// reach: stopping the server in order is up to us.
-    fn command(&self, stage: &Stage, account: Account, program: &str) -> Command {
-        let mut command = Command::new(stage.program(program));
+    /// Where the small disk is, for the server's processes.
+    pub fn small_disk_dir(&self) -> PathBuf {
+        self.path().join("small")
+    }
+
+    /// A program of the server's, in a process group that the terminal's Ctrl-C does not reach: stopping the server in
+    /// order is up to us.
+    fn command(&self, mut command: Command) -> Command {
         without_pg_environment(&mut command).current_dir(self.path()).process_group(0);
         // A backtrace would end up in the DETAIL of errors, where tests would see it.
         command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
         command.env("HOME", self.path()).env("TZ", "UTC");
-        account.apply(&mut command);
         command
     }
 }
 
-impl Drop for Server {
+impl Drop for Instance {
     fn drop(&mut self) {
-        self.instance.clean_up();
+        self.clean_up();
     }
 }
 

@@ -8,11 +8,20 @@ use std::path::Path;
 const FAULTS: &str = "PANIC:|terminated by signal|reference leak|refcount leak|file leak|resource was not closed|\
                       you don't own a lock|snapshot .* still active|problem in alloc set";
 
+const KILLED: &str = "terminated by signal 9";
+
 /// Fails with the lines of `log` that tell of a crash or a leak.
 pub fn check(log: &Path) -> Result<()> {
+    check_after_kills(log, 0)
+}
+
+/// The same where this many backends were killed.
+pub fn check_after_kills(log: &Path, kills: usize) -> Result<()> {
     let text = fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
     let faults = faults_in(&String::from_utf8_lossy(&text))?;
-    ensure!(faults.is_empty(), "{}", faults.join("\n"));
+    let (killed, others): (Vec<_>, Vec<_>) = faults.into_iter().partition(|line| line.contains(KILLED));
+    ensure!(others.is_empty(), "{}", others.join("\n"));
+    ensure!(killed.len() == kills, "{kills} backends were killed, but:\n{}", killed.join("\n"));
     Ok(())
 }
 

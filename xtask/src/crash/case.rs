@@ -1,0 +1,226 @@
+//! One crash: somebody is parked somewhere and killed, the server comes back, and all must be as it was.
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use postgres::Client;
+use std::thread::{self, JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use super::checks;
+use super::ledger::Fate;
+use super::victim::Victim;
+use super::world::{World, append_sql, explain};
+
+/// How long anybody may take to get somewhere.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Where the victim is when it is killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    Waitpoint(String),
+    /// Its command has returned, its transaction has not committed.
+    BeforeCommit,
+    /// Its commit record is on disk, and nobody has been told: there it waits for a standby that does not exist.
+    AfterCommitRecord,
+}
+
+impl Place {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Waitpoint(name) => name,
+            Self::BeforeCommit => "before the commit",
+            Self::AfterCommitRecord => "after the commit record",
+        }
+    }
+}
+
+/// Who is killed, by SIGKILL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kill {
+    /// The process that waits at the place; PostgreSQL then starts all others anew.
+    Backend,
+    /// The postmaster; it is started again at once, while the backends still end.
+    Postmaster,
+}
+
+pub const KILLS: [Kill; 2] = [Kill::Backend, Kill::Postmaster];
+
+impl Kill {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Backend => "backend",
+            Self::Postmaster => "postmaster",
+        }
+    }
+
+    /// Kills, and returns when the server lets clients in again; `witness` is another one's client.
+    pub fn strike(self, world: &World, backend: i32, mut witness: Client) -> Result<()> {
+        match self {
+            Self::Backend => {
+                kill(Pid::from_raw(backend), Signal::SIGKILL).context("cannot kill the backend")?;
+                // PostgreSQL ends everybody before it starts anew; until then it lets clients in.
+                wait_for(|| Ok(witness.batch_execute("SELECT").is_err().then_some(())))?;
+                world.server.wait_until_ready()
+            }
+            Self::Postmaster => {
+                world.server.kill_postmaster()?;
+                world.server.restart()
+            }
+        }
+    }
+}
+
+pub struct Case {
+    pub place: Place,
+    pub victim: &'static Victim,
+    pub kill: Kill,
+}
+
+impl Case {
+    pub fn name(&self) -> String {
+        format!("{} killed, {} at \"{}\"", self.kill.name(), self.victim.name, self.place.name())
+    }
+
+    pub fn run(&self, world: &mut World) -> Result<()> {
+        let mut client = world.connect_passing()?;
+        client.batch_execute(self.victim.prepare).map_err(explain)?;
+        let before = world.registry(&mut client)?;
+
+        let mut doorman = client;
+        // Held by the session, until it is killed.
+        let close = format!("SELECT pg_advisory_lock({})", self.key());
+        doorman.batch_execute(&close).map_err(explain)?;
+        let tag = world.ledger.new_tag();
+        let act = Running::start(self.victim_client(world)?, self.script(&tag));
+        let victim = self.wait_until_parked(&mut doorman, &act)?;
+        let committed = self.place == Place::AfterCommitRecord;
+        let events = i64::try_from(self.victim.events())?;
+        world.ledger.enter(&tag, events, if committed { Fate::Kept } else { Fate::Lost });
+        append_meanwhile(world, &mut doorman, self)?;
+        self.kill.strike(world, victim, doorman)?;
+        ensure!(act.join()?.is_err(), "the victim has got an answer");
+
+        let mut client = world.connect_passing()?;
+        let after = world.registry(&mut client)?;
+        let should_differ = committed && self.victim.changes_registry();
+        ensure!((after != before) == should_differ, "the registry was {before:?} and is {after:?}");
+        client.close().map_err(explain)?;
+        checks::check(world)?;
+        self.finish(world, committed)
+    }
+
+    fn victim_client(&self, world: &World) -> Result<Client> {
+        let mut client = world.connect()?;
+        if self.place == Place::AfterCommitRecord {
+            client.batch_execute("SET synchronous_commit = on").map_err(explain)?;
+        }
+        Ok(client)
+    }
+
+    /// What the victim does: its act, and, where it is to be killed before the commit, a wait in its transaction.
+    fn script(&self, tag: &str) -> String {
+        let act = self.victim.act(tag);
+        match &self.place {
+            Place::BeforeCommit => {
+                format!("BEGIN; {act}; SELECT pg_advisory_lock_shared({}); COMMIT", self.key())
+            }
+            _ => act,
+        }
+    }
+
+    /// The key of the lock that keeps the victim.
+    fn key(&self) -> String {
+        format!("hashtextextended('{}', 0)", self.place.name())
+    }
+
+    /// The process that stands before the closed door.
+    fn wait_until_parked(&self, doorman: &mut Client, act: &Running) -> Result<i32> {
+        let sql = match self.place {
+            Place::AfterCommitRecord => {
+                "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_database()"
+            }
+            // 1: a key of one bigint; refold's own have other numbers there.
+            _ => {
+                "SELECT l.pid FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+                  WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objsubid = 1 AND NOT l.granted"
+            }
+        };
+        wait_for(|| {
+            if let Some(row) = doorman.query_opt(sql, &[]).map_err(explain)? {
+                return Ok(Some(row.try_get(0)?));
+            }
+            ensure!(!act.has_ended(), "{} has ended without coming there", self.victim.name);
+            Ok(None)
+        })
+        .with_context(|| format!("waiting for {} at \"{}\"", self.victim.name, self.place.name()))
+    }
+
+    /// What the victim wanted can be had now, and taken back; and then every projection is rebuilt.
+    fn finish(&self, world: &mut World, committed: bool) -> Result<()> {
+        let mut client = world.connect_passing()?;
+        if !committed {
+            let tag = world.ledger.new_tag();
+            client.batch_execute(&self.victim.act(&tag)).map_err(explain).context("the second try")?;
+            world.ledger.enter(&tag, i64::try_from(self.victim.events())?, Fate::Kept);
+        }
+        client.batch_execute(self.victim.undo).map_err(explain).context("taking back the act")?;
+        world.append(&mut client, "afterwards", 2)?;
+        client.close().map_err(explain)?;
+        checks::rebuild_all(world)?;
+        checks::check(world)
+    }
+}
+
+/// Has another session append, so that there is something to lose; where the gate is closed, or the victim holds what
+/// the append needs, it waits, and nobody learns what became of it.
+fn append_meanwhile(world: &mut World, doorman: &mut Client, case: &Case) -> Result<()> {
+    let mut client = world.connect_passing()?;
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).map_err(explain)?.try_get(0)?;
+    let tag = world.ledger.new_tag();
+    let append = Running::start(client, append_sql("bystander", &tag, 2));
+    let waits = "SELECT 1 FROM pg_locks WHERE pid = $1 AND NOT granted";
+    let acknowledged = wait_for(|| {
+        if append.has_ended() {
+            return Ok(Some(true));
+        }
+        Ok(doorman.query_opt(waits, &[&pid]).map_err(explain)?.map(|_| false))
+    })?;
+    if acknowledged {
+        append.join()?.context("the append meanwhile")?;
+    }
+    let must_pass = case.victim.events() > 0;
+    ensure!(acknowledged || !must_pass, "an append waits for another stream's");
+    world.ledger.enter(&tag, 2, if acknowledged { Fate::Kept } else { Fate::Unknown });
+    Ok(())
+}
+
+/// Statements on their way in a session of their own.
+struct Running(JoinHandle<Result<()>>);
+
+impl Running {
+    fn start(mut client: Client, sql: String) -> Self {
+        Self(thread::spawn(move || client.batch_execute(&sql).map_err(explain)))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    fn join(self) -> Result<Result<()>> {
+        self.0.join().map_err(|_| anyhow!("a session's thread has panicked"))
+    }
+}
+
+/// Asks until there is an answer.
+pub fn wait_for<T>(mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        sleep(PAUSE);
+    }
+    bail!("it has not come in {} s", PATIENCE.as_secs())
+}
