@@ -223,10 +223,10 @@ refold_require_toast_at_rest(Oid toast)
 void
 refold_require_same_tables(Relation live, Relation shadow)
 {
-	require_at_rest(live);
-	require_at_rest(shadow);
 	if (RelationGetRelid(live) == RelationGetRelid(shadow))
 		refuse_difference(live, shadow, "They are one table.");
+	require_at_rest(live);
+	require_at_rest(shadow);
 	if (live->rd_rel->relkind != RELKIND_RELATION || shadow->rd_rel->relkind != RELKIND_RELATION ||
 		live->rd_rel->relam != HEAP_TABLE_AM_OID || shadow->rd_rel->relam != HEAP_TABLE_AM_OID ||
 		live->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT ||

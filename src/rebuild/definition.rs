@@ -127,43 +127,54 @@ pub fn statements_for(
 
 /// A table's definition, to be compared.
 pub struct Fingerprint {
-    /// What a table and its shadow have in common, as lines.
-    pub storage: String,
+    /// What a table and its shadow have in common, as sorted lines.
+    pub storage: Vec<String>,
     /// A hash of that and of names: the table's own, and those of its keys.
     pub whole: String,
 }
 
 impl Fingerprint {
-    /// The first line in which the two differ, as each has it.
-    pub fn first_difference<'a>(&'a self, other: &'a Self) -> Option<(&'a str, &'a str)> {
-        let padded = |text: &'a str| text.lines().chain(std::iter::repeat("nothing"));
-        let longest = self.storage.lines().count().max(other.storage.lines().count());
-        padded(&self.storage).zip(padded(&other.storage)).take(longest).find(|(left, right)| left != right)
+    /// A line that only one of the two has.
+    pub fn first_not_in(&self, other: &Self) -> Option<&str> {
+        self.storage.iter().find(|line| !other.storage.contains(line)).map(String::as_str)
     }
 }
 
 /// Reads the fingerprint; the caller holds a lock on the table that keeps it from being altered.
 pub fn fingerprint(catalog: &Catalog, relation: pg_sys::Oid) -> Result<Fingerprint> {
     let sql = format!(
-        "SELECT q.storage, md5(concat(q.storage, q.names)) FROM (SELECT concat_ws(E'\\n', \
-           c.relkind, c.relpersistence, c.relam, c.reltablespace, c.relowner, \
-           (SELECT string_agg(CASE WHEN a.attisdropped THEN ROW(a.attnum, a.attlen, a.attalign, a.attbyval)::text \
-                     ELSE ROW(a.attnum, a.attname, a.atttypid, a.atttypmod, a.attlen, a.attalign, a.attbyval, a.attcollation, \
-                       a.attnotnull, a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid))::text END, \
-                     E'\\n' ORDER BY a.attnum) \
-              FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
-             WHERE a.attrelid = c.oid AND a.attnum > 0), \
-           (SELECT string_agg(ROW(o.conname, pg_get_constraintdef(o.oid))::text, E'\\n' ORDER BY o.conname) \
-              FROM pg_constraint AS o WHERE o.conrelid = c.oid AND o.contype IN ('c', 'n')), \
-           (SELECT string_agg(x.definition, E'\\n' ORDER BY x.definition) FROM (\
-              SELECT ROW({INDEX_BODY}, i.indisunique, i.indisprimary, i.indisexclusion, i.indimmediate, i.indisvalid, \
-                       ic.reltablespace, (SELECT pg_get_constraintdef(o.oid) FROM pg_constraint AS o \
-                         WHERE o.conindid = i.indexrelid AND o.conrelid = c.oid AND o.contype IN ('p', 'u', 'x')))::text AS definition \
-                FROM pg_index AS i JOIN pg_class AS ic ON ic.oid = i.indexrelid WHERE i.indrelid = c.oid) AS x)\
-         ) AS storage, concat_ws(E'\\n', n.nspname, c.relname, \
-           (SELECT string_agg(ROW(o.conname, pg_get_constraintdef(o.oid))::text, E'\\n' ORDER BY o.conname) \
-              FROM pg_constraint AS o WHERE o.conrelid = c.oid AND o.contype IN ('p', 'u', 'x'))\
-         ) AS names FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1) AS q"
+        "WITH t AS (\
+           SELECT c.*, n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1\
+         ), \
+         lines AS (\
+           SELECT format('kind %s %s %s of %s in tablespace %s', c.relkind, c.relpersistence, c.relam, c.relowner::regrole, \
+               c.reltablespace) AS line FROM t AS c \
+           UNION ALL SELECT CASE WHEN a.attisdropped \
+               THEN format('column %s dropped, length %s, alignment %s, by value %s', a.attnum, a.attlen, a.attalign, a.attbyval) \
+               ELSE concat_ws(' ', 'column', a.attnum, quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), \
+                 CASE WHEN a.attcollation <> 0 THEN format('collation %s', a.attcollation::regcollation) END, \
+                 CASE WHEN a.attnotnull THEN 'not null' END, CASE WHEN a.attidentity <> '' THEN 'identity' END, \
+                 CASE WHEN a.attgenerated <> '' THEN format('generated %s', a.attgenerated) END, \
+                 CASE WHEN a.atthasdef THEN format('default %s', pg_get_expr(d.adbin, d.adrelid)) END) END \
+             FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+            WHERE a.attrelid = $1 AND a.attnum > 0 \
+           UNION ALL SELECT format('constraint %I %s', o.conname, pg_get_constraintdef(o.oid)) \
+             FROM pg_constraint AS o WHERE o.conrelid = $1 AND o.contype IN ('c', 'n') \
+           UNION ALL SELECT concat_ws(' ', 'index', {INDEX_BODY}, pg_get_constraintdef(o.oid), \
+               CASE WHEN i.indisunique THEN 'unique' END, CASE WHEN i.indisprimary THEN 'primary' END, \
+               CASE WHEN i.indisexclusion THEN 'exclusion' END, CASE WHEN NOT i.indimmediate THEN 'deferrable' END, \
+               CASE WHEN NOT i.indisvalid THEN 'invalid' END, format('in tablespace %s', ic.reltablespace)) \
+             FROM t AS c JOIN pg_index AS i ON i.indrelid = c.oid JOIN pg_class AS ic ON ic.oid = i.indexrelid \
+             CROSS JOIN LATERAL (SELECT c.nspname) AS n \
+             LEFT JOIN pg_constraint AS o ON o.conindid = i.indexrelid AND o.conrelid = $1 AND o.contype IN ('p', 'u', 'x')\
+         ), \
+         names AS (\
+           SELECT format('%I.%I', t.nspname, t.relname) AS name FROM t \
+           UNION ALL SELECT format('%I %s', o.conname, pg_get_constraintdef(o.oid)) \
+             FROM pg_constraint AS o WHERE o.conrelid = $1 AND o.contype IN ('p', 'u', 'x')\
+         ) \
+         SELECT (SELECT array_agg(line ORDER BY line) FROM lines), md5(concat_ws(E'\\n', \
+           (SELECT string_agg(line, E'\\n' ORDER BY line) FROM lines), (SELECT string_agg(name, E'\\n' ORDER BY name) FROM names)))"
     );
     identity::as_refold_pinned(catalog.owner, || {
         spi::query_once(&sql, &[spi::arg(relation)], spi::Snapshot::Latest, |rows| {

@@ -136,12 +136,18 @@ impl Shadow {
         for ((&live, &shadow), table) in projection.tables.iter().zip(&self.tables).zip(&self.copy.tables) {
             let live = definition::fingerprint(catalog, live)?;
             let shadow = definition::fingerprint(catalog, shadow)?;
-            if let Some((live, shadow)) = live.first_difference(&shadow) {
+            if live.storage != shadow.storage {
+                let only =
+                    |whose: &str, line: Option<&str>| line.map(|line| format!("Only {whose} has: {line}."));
                 return Err(Error::wrong_state(format!(
                     "the shadow of table {} has another definition",
                     table.qualified
                 ))
-                .detail(format!("The table has {live}, its shadow {shadow}."))
+                .detail(
+                    only("the table", live.first_not_in(&shadow))
+                        .or_else(|| only("its shadow", shadow.first_not_in(&live)))
+                        .unwrap_or_else(|| "One has an index twice.".to_owned()),
+                )
                 .hint("Start the rebuild again."));
             }
         }

@@ -49,7 +49,7 @@ const REFUSALS: [Refusal; 10] = [
         hint: ATOMICALLY,
     },
     Refusal {
-        when: "EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attidentity <> '')",
+        when: "EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attidentity <> '')",
         why: "It has an identity column.",
         hint: "Let the handler number rows by what the events say, such as event.position.",
     },
