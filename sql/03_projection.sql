@@ -24,7 +24,8 @@ CREATE TABLE refold.projection (
   date_style text NOT NULL,
   interval_style text NOT NULL,
   generation bigint NOT NULL DEFAULT 1,
-  mode text NOT NULL DEFAULT 'active',
+  flips bigint NOT NULL DEFAULT 1,
+  mode text NOT NULL DEFAULT 'active' CHECK (mode OPERATOR(pg_catalog.=) ANY (ARRAY['active', 'mirroring', 'skipping'])),
   created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
   rebuilt_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   rebuilt_events bigint NOT NULL,
@@ -33,6 +34,8 @@ CREATE TABLE refold.projection (
 COMMENT ON TABLE refold.projection IS
   'One row for each projection; changes only under ShareRowExclusiveLock on refold.gate. Read the view refold.projections.';
 COMMENT ON COLUMN refold.projection.generation IS 'counts the cut-overs';
+COMMENT ON COLUMN refold.projection.flips IS 'counts the changes of state: a snapshot that sees another number is older';
+COMMENT ON COLUMN refold.projection.mode IS 'what appends do: apply it; apply it and its shadow; or skip it, the live tables being incomplete';
 COMMENT ON COLUMN refold.projection.fingerprint IS 'of the handler and the key as they were when the model was last built';
 COMMENT ON COLUMN refold.projection.owner IS 'who owned the tables when the model was last built: the handler runs as no one else';
 

@@ -26,10 +26,10 @@ COMMENT ON COLUMN refold.rebuild_report.duration IS 'from the call to the return
 
 CREATE FUNCTION refold.create_projection(
   name text, handler regprocedure, tables regclass[] DEFAULT NULL, event_types text[] DEFAULT NULL,
-  key regprocedure DEFAULT NULL, serial boolean DEFAULT false
+  key regprocedure DEFAULT NULL, serial boolean DEFAULT false, build boolean DEFAULT true
 ) RETURNS refold.rebuild_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_create_projection';
-COMMENT ON FUNCTION refold.create_projection(text, regprocedure, regclass[], text[], regprocedure, boolean) IS
-  'Creates a projection and builds its model from the log. The handler is f(refold.event) or f(refold.event[]) RETURNS void, or the fold f(T, refold.event) RETURNS T over the table T.';
+COMMENT ON FUNCTION refold.create_projection(text, regprocedure, regclass[], text[], regprocedure, boolean, boolean) IS
+  'Creates a projection and builds its model from the log; without build, start_rebuild does. The handler is f(refold.event) or f(refold.event[]) RETURNS void, or the fold f(T, refold.event) RETURNS T over the table T.';
 
 CREATE FUNCTION refold.rebuild_projection(name text, handler regprocedure DEFAULT NULL)
 RETURNS refold.rebuild_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_rebuild_projection';

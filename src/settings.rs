@@ -6,6 +6,19 @@ static GATE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(25);
 static GATE_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(200);
 static IDLE_GATE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 
+static REBUILD_BATCH_TIME: GucSetting<i32> = GucSetting::<i32>::new(200);
+static REBUILD_MAX_RATE: GucSetting<i32> = GucSetting::<i32>::new(0);
+
+/// Milliseconds that one transaction of a rebuild job should take.
+pub fn rebuild_batch_time() -> i32 {
+    REBUILD_BATCH_TIME.get()
+}
+
+/// Events per second that a rebuild job replays at most; 0: no limit.
+pub fn rebuild_max_rate() -> i32 {
+    REBUILD_MAX_RATE.get()
+}
+
 /// Milliseconds that one request for the gate may queue appends behind it.
 pub fn gate_timeout() -> i32 {
     GATE_TIMEOUT.get()
@@ -52,5 +65,25 @@ pub fn define() {
         i32::MAX,
         GucContext::Userset,
         GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"refold.rebuild_batch_time",
+        c"Sets how long one transaction of a rebuild job should take.",
+        c"Each transaction commits its part of the new model with its checkpoint; the number of events is adapted to this.",
+        &REBUILD_BATCH_TIME,
+        1,
+        3_600_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"refold.rebuild_max_rate",
+        c"Limits how many events per second a rebuild job replays.",
+        c"0 sets no limit.",
+        &REBUILD_MAX_RATE,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::default(),
     );
 }

@@ -28,7 +28,9 @@ fn create_projection(call: &Call) -> Result<Option<Datum>> {
         key: call.get(4),
         serial: call.get(5).ok_or_else(|| Error::null_argument("serial"))?,
     };
-    report(call, rebuild::create(&catalog::get()?, request)?)
+    let build: bool = call.get(6).ok_or_else(|| Error::null_argument("build"))?;
+    let create = if build { rebuild::create } else { rebuild::create_unbuilt };
+    report(call, create(&catalog::get()?, request)?)
 }
 
 fn rebuild_projection(call: &Call) -> Result<Option<Datum>> {

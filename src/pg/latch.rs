@@ -16,3 +16,23 @@ pub fn sleep(milliseconds: i64) {
     }
     pgrx::check_for_interrupts!();
 }
+
+/// Whether the statement is to be cancelled; if so, it is not until [`give_back_cancel`].
+pub fn take_cancel() -> bool {
+    // SAFETY: a flag that a signal handler of this process sets.
+    unsafe {
+        let flag = &raw mut pg_sys::QueryCancelPending;
+        let pending = flag.read_volatile() != 0;
+        flag.write_volatile(0);
+        pending
+    }
+}
+
+/// The statement is cancelled at the next opportunity.
+pub fn give_back_cancel() {
+    // SAFETY: the flags that the signal handler sets.
+    unsafe {
+        (&raw mut pg_sys::QueryCancelPending).write_volatile(1);
+        (&raw mut pg_sys::InterruptPending).write_volatile(1);
+    }
+}

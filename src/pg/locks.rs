@@ -26,6 +26,8 @@ pub enum Domain {
     FoldKey = 12,
     /// A rebuild, a creation or a removal of one projection.
     Rebuild = 13,
+    /// The worker of one rebuild job.
+    Job = 14,
 }
 
 /// Waits for a lock on a relation, to the end of the transaction.
@@ -109,12 +111,17 @@ pub fn count_holders(relation: pg_sys::Oid, mode: Mode) -> i32 {
 
 /// Waits for the exclusive lock on a key, to the end of the transaction.
 pub fn lock_key(domain: Domain, key: u64) {
-    acquire_key(domain, key, false);
+    acquire_key(domain, key, false, false);
 }
 
 /// Takes the exclusive lock on a key if it can be had at once.
 pub fn try_lock_key(domain: Domain, key: u64) -> bool {
-    acquire_key(domain, key, true)
+    acquire_key(domain, key, false, true)
+}
+
+/// As [`try_lock_key`], to the end of the session.
+pub fn try_lock_key_for_session(domain: Domain, key: u64) -> bool {
+    acquire_key(domain, key, true, true)
 }
 
 /// The process that holds the lock on a key.
@@ -145,8 +152,23 @@ pub fn relation_holders(relation: pg_sys::Oid) -> Result<Vec<i32>> {
     spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0).unwrap_or_default()))
 }
 
-fn acquire_key(domain: Domain, key: u64, at_once: bool) -> bool {
-    let tag = pg_sys::LOCKTAG {
+/// Gives back what [`try_lock_key_for_session`] has taken.
+pub fn unlock_key_of_session(domain: Domain, key: u64) {
+    let tag = key_tag(domain, key);
+    // SAFETY: releases a lock of this session; a warning if there is none.
+    unsafe { pg_sys::LockRelease(&raw const tag, pg_sys::ExclusiveLock as i32, true) };
+}
+
+fn acquire_key(domain: Domain, key: u64, session: bool, at_once: bool) -> bool {
+    let tag = key_tag(domain, key);
+    let mode = pg_sys::ExclusiveLock as i32;
+    // SAFETY: inside a transaction, with a well-formed tag; errors (deadlock, cancel, no shared memory) are guarded.
+    let result = unsafe { pg_sys::LockAcquire(&raw const tag, mode, session, at_once) };
+    result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
+
+fn key_tag(domain: Domain, key: u64) -> pg_sys::LOCKTAG {
+    pg_sys::LOCKTAG {
         // SAFETY: a plain variable of the backend.
         locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
         locktag_field2: (key >> 32) as u32,
@@ -154,10 +176,7 @@ fn acquire_key(domain: Domain, key: u64, at_once: bool) -> bool {
         locktag_field4: domain as u16,
         locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
         locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
-    };
-    // SAFETY: a transaction-level lock with a well-formed tag; errors (deadlock, cancel, no shared memory) are guarded.
-    let result = unsafe { pg_sys::LockAcquire(&raw const tag, pg_sys::ExclusiveLock as i32, false, at_once) };
-    result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
 }
 
 /// A hash of bytes that is the same in every backend.

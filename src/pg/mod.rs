@@ -7,9 +7,11 @@
 //!   snapshots, settings, identity, SPI) is undone by it, never by a destructor.
 //! - Therefore no caller may swallow an `Err`.
 
+pub mod background;
 pub mod call;
 pub mod catalog;
 pub mod event_tuple;
+pub mod failure;
 pub mod identity;
 pub mod interval;
 pub mod invalidation;
@@ -17,6 +19,7 @@ pub mod jsonb;
 pub mod latch;
 pub mod locks;
 pub mod memory;
+pub mod procedure;
 pub mod process;
 pub mod progress;
 pub mod schema;
@@ -25,6 +28,8 @@ pub mod shim;
 pub mod snapshot;
 pub mod spi;
 pub mod storage;
+pub mod subtransaction;
+pub mod transaction;
 pub mod trigger;
 pub mod types;
 pub mod waitpoint;

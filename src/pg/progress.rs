@@ -17,6 +17,15 @@ pub enum Phase {
     Comparing = 8,
 }
 
+/// Whose progress it is; the numbers are those of the view.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Rebuild = 0,
+    Verify = 1,
+    /// A worker's: the job's row tells more.
+    Job = 2,
+}
+
 const PHASE: usize = 0;
 const PROJECTION: usize = 1;
 const STARTED: usize = 2;
@@ -35,14 +44,14 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts reporting. `verify` marks a comparison instead of a rebuild.
-    pub fn start(gate: pg_sys::Oid, projection: i64, verify: bool) -> Self {
+    /// Starts reporting.
+    pub fn start(gate: pg_sys::Oid, projection: i64, kind: Kind) -> Self {
         let mut values = [0; WIDTH];
         // SAFETY: reads the clock.
         values[STARTED] = unsafe { pg_sys::GetCurrentTimestamp() };
         values[PROJECTION] = projection;
         values[PHASE] = Phase::Preparing as i64;
-        values[KIND] = i64::from(verify);
+        values[KIND] = kind as i64;
         let progress = Self { gate, values };
         progress.publish();
         progress

@@ -16,7 +16,13 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
+#include "tcop/tcopprot.h"
 #include "utils/backend_progress.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -58,8 +64,12 @@ ErrorData  *refold_execute(SPIPlanPtr plan, const char *sql, Datum *values, cons
 ErrorData  *refold_raise(int code, const char *message, const char *detail, const char *hint, RefoldScope *scope);
 ErrorData  *refold_lock_together(int count, const Oid *relations, const LOCKMODE *modes, const int *timeouts_ms,
 								 bool *granted);
+ErrorData  *refold_begin_subtransaction(void);
+ErrorData  *refold_end_subtransaction(bool release, ResourceOwner owner);
 Datum		refold_step(FunctionCallInfo fcinfo, int event_argument);
 void		refold_set_gate(Oid gate);
+void		refold_handle_signals(void);
+int			refold_pid_of(int backend);
 void		refold_install_hooks(void);
 
 /* Adds the line `projection "cart", event "item_added" of stream "cart-1", position 17` to an error's context. */
@@ -304,6 +314,52 @@ refold_lock_together(int count, const Oid *relations, const LOCKMODE *modes, con
 	return error;
 }
 
+/* Begins a subtransaction; the caller's memory stays the current one, as it is freed later. */
+ErrorData *
+refold_begin_subtransaction(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	RefoldScope *outer = current_scope;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		BeginInternalSubTransaction(NULL);
+		MemoryContextSwitchTo(caller);
+	}
+	PG_CATCH();
+	{
+		error = take_error(caller, outer);
+	}
+	PG_END_TRY();
+	return error;
+}
+
+/* Ends it, by release or rollback. */
+ErrorData *
+refold_end_subtransaction(bool release, ResourceOwner owner)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	RefoldScope *outer = current_scope;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		if (release)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		error = take_error(caller, outer);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
 /*
  * Prepares the call of the current scope's handler. Users can call the step functions too, while a replay runs: what
  * does not have the handler's own arguments never gets to it.
@@ -429,6 +485,29 @@ refuse_prepare(XactEvent event, void *arg)
 				 errmsg("cannot prepare a transaction that holds refold's gate"),
 				 errdetail("Every append waits for the end of this transaction."),
 				 errhint("Use COMMIT instead of PREPARE TRANSACTION.")));
+}
+
+/* A worker is cancelled, ended and told of new settings by the signals that a client's session obeys. */
+void
+refold_handle_signals(void)
+{
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGINT, StatementCancelHandler);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+}
+
+/* The process of a backend, by the number that is in its virtual transaction ids; 0 if it has ended. */
+int
+refold_pid_of(int backend)
+{
+#if PG_VERSION_NUM >= 170000
+	PGPROC	   *proc = ProcNumberGetProc(backend);
+#else
+	PGPROC	   *proc = BackendIdGetProc(backend);
+#endif
+
+	return proc == NULL ? 0 : proc->pid;
 }
 
 void

@@ -121,7 +121,14 @@ unsafe extern "C-unwind" {
         timeouts_ms: *const c_int,
         granted: *mut bool,
     ) -> *mut pg_sys::ErrorData;
+    pub(super) fn refold_begin_subtransaction() -> *mut pg_sys::ErrorData;
+    pub(super) fn refold_end_subtransaction(
+        release: bool,
+        owner: pg_sys::ResourceOwner,
+    ) -> *mut pg_sys::ErrorData;
     pub(super) fn refold_step(fcinfo: pg_sys::FunctionCallInfo, event_argument: c_int) -> pg_sys::Datum;
+    pub(super) fn refold_handle_signals();
+    pub(super) fn refold_pid_of(backend: c_int) -> c_int;
     pub(super) fn refold_set_gate(gate: pg_sys::Oid);
     pub(super) fn refold_install_hooks();
     // PostgreSQL's own, missing from pgrx's bindings.

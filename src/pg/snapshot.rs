@@ -1,5 +1,6 @@
 //! Snapshots and isolation levels.
 
+use super::shim;
 use pgrx::pg_sys;
 
 /// Whether the transaction keeps one snapshot for all its commands (REPEATABLE READ, SERIALIZABLE).
@@ -40,4 +41,64 @@ impl Kept {
 pub fn in_recovery() -> bool {
     // SAFETY: reads shared memory.
     unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// Sessions that hold a snapshot taken before a certain moment.
+pub struct Older {
+    limit: pg_sys::TransactionId,
+    holders: Vec<pg_sys::VirtualTransactionId>,
+}
+
+impl Older {
+    /// Those of now; called in a transaction that holds no snapshot. As the last phase of CREATE INDEX CONCURRENTLY:
+    /// whoever does not see a transaction that has committed has an xmin no later than that of a snapshot taken now.
+    pub fn find() -> Self {
+        // SAFETY: inside a transaction; the snapshot is released before others are looked at.
+        let limit = unsafe {
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot());
+            let limit = (*snapshot).xmin;
+            pg_sys::UnregisterSnapshot(snapshot);
+            limit
+        };
+        Self { limit, holders: holders(limit) }
+    }
+
+    /// Forgets those that hold none any more, and returns the processes of the others.
+    pub fn remaining(&mut self) -> Vec<i32> {
+        let now = holders(self.limit);
+        self.holders.retain(|holder| now.iter().any(|other| same(holder, other)));
+        self.holders.iter().filter_map(process).collect()
+    }
+}
+
+/// Other sessions of this database whose oldest snapshot may not see what committed before `limit`; vacuum's read no
+/// table of a user.
+fn holders(limit: pg_sys::TransactionId) -> Vec<pg_sys::VirtualTransactionId> {
+    let mut count = 0;
+    let lazy = (pg_sys::PROC_IS_AUTOVACUUM | pg_sys::PROC_IN_VACUUM) as i32;
+    // SAFETY: the array is palloc'd and has as many elements as said.
+    unsafe {
+        let found = pg_sys::GetCurrentVirtualXIDs(limit, true, false, lazy, &raw mut count);
+        std::slice::from_raw_parts(found, count as usize).to_vec()
+    }
+}
+
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+fn number(transaction: &pg_sys::VirtualTransactionId) -> i32 {
+    transaction.backendId
+}
+
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+fn number(transaction: &pg_sys::VirtualTransactionId) -> i32 {
+    transaction.procNumber
+}
+
+fn same(left: &pg_sys::VirtualTransactionId, right: &pg_sys::VirtualTransactionId) -> bool {
+    number(left) == number(right) && left.localTransactionId == right.localTransactionId
+}
+
+fn process(transaction: &pg_sys::VirtualTransactionId) -> Option<i32> {
+    // SAFETY: reads shared memory.
+    let pid = unsafe { shim::refold_pid_of(number(transaction)) };
+    (pid != 0).then_some(pid)
 }

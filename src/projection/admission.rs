@@ -4,7 +4,7 @@
 //! (and refuses rows that come any other way), the AFTER trigger applies the projections.
 
 use super::keys::{self, Key, KeyLocks};
-use super::registry::{self, Projection, Registry};
+use super::registry::{self, Mode, Projection, Registry};
 use crate::error::{Error, Result};
 use crate::log::append::{Draft, Observer};
 use crate::pg::catalog::{self, Catalog};
@@ -81,6 +81,8 @@ impl Observer for Admission {
             registry::require_none_dropped(catalog, &registry, event_types)?;
         }
         let mut key_locks = KeyLocks::default();
+        // What a rebuild in place has taken over needs no more than the check of the snapshot.
+        self.work.retain(|work| work.projection.mode != Mode::Skipping);
         for work in &mut self.work {
             let events: Vec<_> = work.events.iter().map(|&index| &drafts[index]).collect();
             work.keys = keys::of_drafts(catalog, &work.projection, &events)?;
@@ -109,8 +111,7 @@ fn settled_work(catalog: &Catalog, drafts: &[Draft]) -> Result<(Rc<Registry>, Ve
     loop {
         let registry = registry::current(catalog)?;
         let work = work_of(&registry, drafts);
-        let mut tables: Vec<_> =
-            work.iter().flat_map(|work| work.projection.tables.iter().copied()).collect();
+        let mut tables: Vec<_> = work.iter().flat_map(|work| work.projection.written()).collect();
         tables.sort_unstable_by_key(|table: &pgrx::pg_sys::Oid| table.to_u32());
         for table in tables {
             locks::lock_relation(table, locks::Mode::RowExclusive);
@@ -167,6 +168,9 @@ pub fn apply_insert() -> Result<()> {
             projection.live_model(&catalog)?.apply(&catalog, &events, keys.as_deref(), &mut scope)
         })?;
         waitpoint::reach(Waitpoint::AppendOneApplied);
+        if let Some(mirror) = &projection.mirror {
+            mirror.apply(&catalog, projection, &events, keys.as_deref())?;
+        }
     }
     Ok(())
 }

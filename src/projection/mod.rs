@@ -1,7 +1,7 @@
 //! Projections: what they are, which there are, and applying them to events.
 //!
 //! `registry` knows them, `check` decides whether one may be created, `table` and `fold` know the tables a fold
-//! writes, `keys` orders what feeds one row, `apply` runs handlers, and `admission` and the trigger join them to an
+//! writes, `keys` orders what feeds one row, `apply` runs handlers, `mirror` keeps a second model up, and `admission` and the trigger join them to an
 //! append.
 
 pub mod admission;
@@ -10,5 +10,6 @@ pub mod check;
 pub mod fold;
 pub mod function;
 pub mod keys;
+pub mod mirror;
 pub mod registry;
 pub mod table;

@@ -7,6 +7,7 @@
 use super::apply::Model;
 use super::check::{self, Checked};
 use super::function::Function;
+use super::mirror::Mirror;
 use crate::error::{Error, Result};
 use crate::pg::call::value;
 use crate::pg::catalog::Catalog;
@@ -48,6 +49,35 @@ impl Kind {
     }
 }
 
+/// What an append has to do for a projection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Apply it.
+    Active,
+    /// Apply it, and the mirror's handler to the shadow.
+    Mirroring,
+    /// Leave the events to a rebuild in place: the live tables hold a prefix of the log.
+    Skipping,
+}
+
+impl Mode {
+    /// The word for it in `refold.projection`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Active => "active",
+            Mode::Mirroring => "mirroring",
+            Mode::Skipping => "skipping",
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        [Mode::Active, Mode::Mirroring, Mode::Skipping]
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+            .ok_or_else(|| Error::damaged(format!("unknown mode of a projection \"{text}\"")))
+    }
+}
+
 /// One projection, as one generation of it is.
 pub struct Projection {
     pub id: i32,
@@ -66,8 +96,15 @@ pub struct Projection {
     pub built_by: pg_sys::Oid,
     pub settings: Settings,
     pub generation: i64,
+    /// Counts the changes of state, cut-overs among them: a snapshot that sees another number is older (I5).
+    pub flips: i64,
+    pub mode: Mode,
+    /// The second model that appends keep up, while the mode is mirroring.
+    pub mirror: Option<Box<Mirror>>,
     /// The live tables, in the order in which they were given.
     pub tables: Vec<pg_sys::Oid>,
+    /// Positions of the events that are left out for good.
+    pub skipped: Vec<i64>,
     /// How to apply events to the live tables; made at first use, while they are locked.
     pub(super) live: OnceCell<Model>,
 }
@@ -106,6 +143,37 @@ impl Projection {
         self.event_types.as_ref().is_none_or(|types| types.iter().any(|taken| taken == event_type))
     }
 
+    /// The same, without what it has made at first use and without a mirror.
+    pub(super) fn like(&self) -> Self {
+        Self {
+            id: self.id,
+            name: self.name.clone(),
+            c_name: self.c_name.clone(),
+            kind: self.kind,
+            handler: self.handler,
+            key: self.key,
+            event_types: self.event_types.clone(),
+            serial: self.serial,
+            owner: self.owner,
+            built_by: self.built_by,
+            settings: self.settings.clone(),
+            generation: self.generation,
+            flips: self.flips,
+            mode: self.mode,
+            mirror: None,
+            tables: self.tables.clone(),
+            skipped: self.skipped.clone(),
+            live: OnceCell::new(),
+        }
+    }
+
+    /// The tables that an append writes for it: live ones and shadows.
+    pub fn written(&self) -> impl Iterator<Item = pg_sys::Oid> {
+        let live = if self.mode == Mode::Skipping { &[][..] } else { &self.tables };
+        let shadows = self.mirror.as_ref().map_or(&[][..], |mirror| &mirror.shadows);
+        live.iter().chain(shadows).copied()
+    }
+
     fn lost(&self, what: &str) -> Error {
         Error::wrong_state(format!("{what} of projection \"{}\" does not exist any more", self.name)).hint(
             "Drop the projection with refold.drop_projection and create it anew; a handler can also be replaced with \
@@ -129,14 +197,21 @@ const LOAD: &str = "SELECT p.projection_id, p.name, p.kind, p.handler, p.key, p.
     coalesce((SELECT c.relowner FROM refold.projection_table AS t JOIN pg_class AS c ON c.oid = t.relation::oid \
               WHERE t.projection_id = p.projection_id AND t.ordinal = 1), 0::oid), p.owner::oid, p.search_path, p.time_zone, p.date_style, p.interval_style, p.generation, \
     ARRAY(SELECT t.relation::oid FROM refold.projection_table AS t WHERE t.projection_id = p.projection_id \
-          ORDER BY t.ordinal) \
-    FROM refold.projection AS p";
+          ORDER BY t.ordinal), \
+    p.flips, p.mode, ARRAY(SELECT s.position FROM refold.skipped_event AS s WHERE s.projection_id = p.projection_id \
+          ORDER BY s.position), \
+    j.job_id, j.mirror_handler, \
+    ARRAY(SELECT t.shadow FROM refold.shadow_table AS t WHERE t.job_id = j.job_id ORDER BY t.ordinal), \
+    (SELECT quote_ident(n.nspname) FROM refold.shadow_table AS t JOIN pg_class AS c ON c.oid = t.shadow \
+       JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE t.job_id = j.job_id AND t.ordinal = 1) \
+    FROM refold.projection AS p LEFT JOIN refold.rebuild_job AS j \
+      ON j.projection_id = p.projection_id AND j.state IN ('running', 'paused') AND p.mode = 'mirroring'";
 
 fn read(rows: &spi::Rows<'_>, row: usize) -> Result<Projection> {
     let name: String = rows.need(row, 1)?;
     let c_name =
         CString::new(name.as_str()).map_err(|_| Error::damaged("a projection's name holds a zero byte"))?;
-    Ok(Projection {
+    let projection = Projection {
         id: rows.need(row, 0)?,
         name,
         c_name,
@@ -154,8 +229,22 @@ fn read(rows: &spi::Rows<'_>, row: usize) -> Result<Projection> {
             interval_style: rows.need(row, 12)?,
         },
         generation: rows.need(row, 13)?,
+        flips: rows.need(row, 15)?,
+        mode: Mode::parse(&rows.need::<String>(row, 16)?)?,
+        mirror: None,
         tables: rows.need(row, 14)?,
+        skipped: rows.need(row, 17)?,
         live: OnceCell::new(),
+    };
+    Ok(match (projection.mode, rows.get(row, 18)) {
+        (Mode::Mirroring, Some(job)) => {
+            let mirror =
+                Mirror::new(&projection, job, rows.need(row, 19)?, rows.need(row, 20)?, rows.need(row, 21)?);
+            Projection { mirror: Some(Box::new(mirror)), ..projection }
+        }
+        // Restored from a dump, which has no jobs and no shadows.
+        (Mode::Mirroring, None) => Projection { mode: Mode::Active, ..projection },
+        _ => projection,
     })
 }
 
@@ -180,9 +269,11 @@ pub fn current(catalog: &Catalog) -> Result<Rc<Registry>> {
             return Ok(registry);
         }
         let registry = Rc::new(load(catalog, before)?);
-        let tables = registry.projections.iter().flat_map(|projection| projection.tables.iter().copied());
-        let functions =
-            registry.projections.iter().flat_map(|projection| [Some(projection.handler), projection.key]);
+        let tables = registry.projections.iter().flat_map(|projection| projection.written());
+        let functions = registry.projections.iter().flat_map(|projection| {
+            let mirrored = projection.mirror.as_ref().map(|mirror| mirror.projection.handler);
+            [Some(projection.handler), projection.key, mirrored]
+        });
         invalidation::watch(tables.collect(), &functions.flatten().collect::<Vec<_>>());
         // Loading with the old list of watched relations could have missed one: take what was loaded only if
         // nothing came, and then load once more if the list is new.
@@ -213,7 +304,8 @@ pub struct Built {
 
 /// Makes a projection's next generation the current one; returns its number. The caller holds the gate closed (I3).
 pub fn bump(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
-    const SQL: &str = "UPDATE refold.projection AS p SET generation = p.generation + 1, handler = $2, \
+    const SQL: &str = "UPDATE refold.projection AS p SET generation = p.generation + 1, flips = p.flips + 1, \
+        mode = 'active', handler = $2, \
         handler_signature = $3, fingerprint = $4, rebuilt_at = clock_timestamp(), rebuilt_events = $5, \
         rebuilt_in = make_interval(secs => $6), owner = $7 WHERE p.projection_id = $1 RETURNING p.generation";
     let args = [
@@ -235,8 +327,8 @@ pub fn bump(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
 pub fn insert(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
     const SQL: &str = "WITH p AS (INSERT INTO refold.projection (name, kind, handler, handler_signature, \
           fingerprint, key, key_signature, event_types, serial, owner, search_path, time_zone, date_style, \
-          interval_style, rebuilt_events, rebuilt_in) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, make_interval(secs => $16)) \
+          interval_style, rebuilt_events, rebuilt_in, mode) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, make_interval(secs => $16), $18) \
         RETURNING projection_id, generation, serial), \
       t AS (INSERT INTO refold.projection_table (relation, projection_id, ordinal) \
         SELECT t.relation, p.projection_id, t.ordinal FROM p, unnest($17) WITH ORDINALITY AS t (relation, ordinal)), \
@@ -262,6 +354,7 @@ pub fn insert(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64>
         spi::arg(built.events),
         spi::arg(built.duration.as_secs_f64()),
         spi::arg(projection.tables.clone()),
+        spi::arg(projection.mode.as_str()),
     ];
     require_unknown(catalog, &projection.name)?;
     check::require_unowned(catalog, &projection.tables)?;
@@ -283,6 +376,17 @@ pub fn require_unknown(catalog: &Catalog, name: &str) -> Result<()> {
     }
 }
 
+/// Changes what appends do for a projection. The caller holds the gate closed, or its live tables locked exclusively (I3).
+pub fn set_mode(catalog: &Catalog, projection: i32, mode: Mode) -> Result<()> {
+    const SQL: &str =
+        "UPDATE refold.projection AS p SET flips = p.flips + 1, mode = $2 WHERE p.projection_id = $1";
+    identity::as_refold_pinned(catalog.owner, || {
+        spi::query_once(SQL, &[spi::arg(projection), spi::arg(mode.as_str())], spi::Snapshot::Command, |_| {
+            Ok(())
+        })
+    })
+}
+
 /// Removes a projection. The caller holds the gate closed (I3).
 pub fn remove(catalog: &Catalog, projection: i32) -> Result<()> {
     const SQL: &str = "DELETE FROM refold.projection AS p WHERE p.projection_id = $1";
@@ -291,12 +395,12 @@ pub fn remove(catalog: &Catalog, projection: i32) -> Result<()> {
     })
 }
 
-/// I5: in a transaction that keeps one snapshot, 40001 unless the snapshot sees each projection's current generation.
+/// I5: in a transaction that keeps one snapshot, 40001 unless the snapshot sees each projection's current state.
 pub fn require_visible<'a>(
     catalog: &Catalog,
     projections: impl Iterator<Item = &'a Projection>,
 ) -> Result<()> {
-    const SQL: &str = "SELECT p.generation FROM refold.projection AS p \
+    const SQL: &str = "SELECT p.flips FROM refold.projection AS p \
         WHERE p.projection_id OPERATOR(pg_catalog.=) $1";
     let plan = spi::Plan::prepare(SQL, &[pg_sys::INT4OID])?;
     identity::as_refold(catalog.owner, || {
@@ -304,7 +408,7 @@ pub fn require_visible<'a>(
             let args = [value(projection.id)];
             let seen =
                 spi::query(&plan, &args, spi::Snapshot::Command, None, |rows| Ok(rows.get::<i64>(0, 0)))?;
-            if seen != Some(projection.generation) {
+            if seen != Some(projection.flips) {
                 return Err(Error::retry(format!(
                     "projection \"{}\" was rebuilt after this transaction's snapshot",
                     projection.name

@@ -1,21 +1,17 @@
 //! The tables that a rebuild fills: copies of the live ones in a schema of their own, gone when the rebuild ends.
 
+use super::destination::Destination;
 use crate::error::{Error, Result};
 use crate::pg::catalog::Catalog;
-use crate::pg::identity::{self, Settings};
-use crate::pg::{process, schema, spi};
+use crate::pg::{identity, process, schema, spi};
 use crate::projection::registry::{Kind, Projection};
 use crate::projection::table::Table;
 
 /// The copies of one projection's tables.
 pub struct Copy {
+    pub to: Destination,
     /// The schema that holds them, quoted.
-    pub schema: String,
-    /// The live tables, in their projection's order.
-    pub tables: Vec<Table>,
-    /// The handler's settings; for one that writes for itself with the copies' schema first on the search_path. A fold
-    /// writes nothing, and its `::T` must go on meaning the live table's row type.
-    pub settings: Settings,
+    schema: String,
 }
 
 impl Copy {
@@ -23,32 +19,22 @@ impl Copy {
     /// itself. A fold's table is made by its replay.
     pub fn create(catalog: &Catalog, projection: &Projection) -> Result<Self> {
         let schema = schema::unused(&format!("refold_copy_{}", process::id()));
-        let tables =
-            projection.tables.iter().map(|&table| Table::read(catalog, table)).collect::<Result<Vec<_>>>()?;
-        let mut settings = projection.settings.clone();
-        if projection.kind != Kind::Fold {
-            settings.search_path = format!("{schema}, {}", settings.search_path);
-        }
+        let to = Destination::copies(catalog, projection, schema.clone())?;
         let owner = identity::name_of(projection.owner);
         identity::as_refold(catalog.owner, || {
             spi::command(&format!("CREATE SCHEMA {schema} AUTHORIZATION {owner}"))
         })?;
-        let copy = Self { schema, tables, settings };
-        identity::as_owner(projection.owner, &copy.settings, || match projection.kind {
+        let copy = Self { to, schema };
+        identity::as_owner(projection.owner, &copy.to.settings, || match projection.kind {
             Kind::Fold => copy.create_aggregate(),
             Kind::PerEvent | Kind::PerBatch => copy.create_tables(),
         })?;
         Ok(copy)
     }
 
-    /// A table's copy, schema and name.
-    pub fn of(&self, table: &Table) -> String {
-        format!("{}.{}", self.schema, table.name)
-    }
-
     /// The fold's replay is an aggregate, so that PostgreSQL sorts, spills and groups.
     fn create_aggregate(&self) -> Result<()> {
-        for table in &self.tables {
+        for table in &self.to.tables {
             let sql = format!(
                 "CREATE AGGREGATE {}.fold(refold.event) (SFUNC = refold._fold_step, STYPE = {})",
                 self.schema, table.qualified
@@ -59,11 +45,11 @@ impl Copy {
     }
 
     fn create_tables(&self) -> Result<()> {
-        for table in &self.tables {
+        for table in &self.to.tables {
             let sql = format!(
                 "CREATE UNLOGGED TABLE {} (LIKE {} INCLUDING ALL EXCLUDING STATISTICS \
                  EXCLUDING COMMENTS)",
-                self.of(table),
+                self.to.of(table),
                 table.qualified
             );
             spi::command(&sql)?;
@@ -90,7 +76,7 @@ impl Copy {
                 AND k.oid OPERATOR(pg_catalog.<>) ALL (SELECT i.conindid FROM pg_catalog.pg_constraint AS i \
                   WHERE i.conrelid OPERATOR(pg_catalog.=) s.conrelid \
                     AND i.contype OPERATOR(pg_catalog.=) ANY ('{p,u,x}')))";
-        let copy = self.of(table);
+        let copy = self.to.of(table);
         let args = [spi::arg(table.relation), spi::arg(copy.as_str())];
         let names: Vec<(String, String)> = spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| {
             (0..rows.len()).map(|row| Ok((rows.need(row, 0)?, rows.need(row, 1)?))).collect()
@@ -107,30 +93,14 @@ impl Copy {
         Ok(())
     }
 
-    /// Gives a fold's filled table its key.
-    pub fn add_keys(&self) -> Result<()> {
-        for table in &self.tables {
-            spi::command(&format!("ALTER TABLE {} ADD PRIMARY KEY ({})", self.of(table), table.key_list()))?;
-        }
-        Ok(())
-    }
-
     /// 55000 if a live table has got another name since: what the merge has written then lies in another table. A schema
     /// is renamed without a lock on its tables.
     pub fn require_names_unchanged(&self, catalog: &Catalog) -> Result<()> {
-        for table in &self.tables {
+        for table in &self.to.tables {
             if Table::read(catalog, table.relation)?.qualified != table.qualified {
                 return Err(Error::wrong_state(format!("table {} was renamed meanwhile", table.qualified))
                     .hint("Rebuild again."));
             }
-        }
-        Ok(())
-    }
-
-    /// Collects statistics, so that plans made while the copies were empty are made again.
-    pub fn analyze(&self) -> Result<()> {
-        for table in &self.tables {
-            spi::command(&format!("ANALYZE {}", self.of(table)))?;
         }
         Ok(())
     }

@@ -68,7 +68,7 @@ pub fn close(catalog: &Catalog, tables: &[pg_sys::Oid], waiting: &mut impl Waiti
     let mut tables = tables.to_vec();
     tables.sort_unstable_by_key(|table| table.to_u32());
     let gate = (catalog.gate, locks::Mode::ShareRowExclusive, settings::gate_timeout());
-    let table_timeout = settings::gate_timeout().min(LONGEST_TABLE_WAIT);
+    let table_timeout = longest_table_wait();
     let wanted: Vec<_> = std::iter::once(gate)
         .chain(tables.iter().map(|&table| (table, locks::Mode::Exclusive, table_timeout)))
         .collect();
@@ -85,9 +85,10 @@ pub fn close(catalog: &Catalog, tables: &[pg_sys::Oid], waiting: &mut impl Waiti
         if locks::lock_together(&wanted)? {
             return Ok(Closed { attempts: attempt, since });
         }
-        latch::sleep(back_off(attempt));
+        back_off(attempt);
     }
-    Err(not_had(catalog, &tables)?)
+    let message = format!("the gate could not be closed in {} attempts", settings::gate_attempts());
+    Err(not_had(message, [catalog.gate].iter().chain(&tables))?)
 }
 
 /// Waits for the gate's holders and catches up, until little has come meanwhile: the rest is replayed while appends
@@ -105,30 +106,33 @@ fn approach(catalog: &Catalog, waiting: &mut impl Waiting) -> Result<()> {
     Ok(())
 }
 
-/// Milliseconds to leave the appends alone: one to four times what the attempt may have cost them, by chance so that
-/// two rebuilds do not keep step.
-fn back_off(attempt: i32) -> i64 {
+/// Leaves the others alone for a while: one to four times what the attempt may have cost them, by chance so that two
+/// rebuilds do not keep step.
+pub fn back_off(attempt: i32) {
     let longest = i64::from(settings::gate_timeout()) * i64::from(attempt.clamp(1, 4));
-    1 + (uuid::Uuid::now_v7().as_u128() % longest.max(1) as u128) as i64
+    latch::sleep(1 + (uuid::Uuid::now_v7().as_u128() % longest.max(1) as u128) as i64);
 }
 
-fn not_had(catalog: &Catalog, tables: &[pg_sys::Oid]) -> Result<Error> {
+/// Milliseconds that one table may be waited for while others queue behind.
+pub fn longest_table_wait() -> i32 {
+    settings::gate_timeout().min(LONGEST_TABLE_WAIT)
+}
+
+/// 55P03 with the pids of those who hold the relations.
+pub fn not_had<'a>(message: String, relations: impl Iterator<Item = &'a pg_sys::Oid>) -> Result<Error> {
     let mut pids = Vec::new();
-    for &relation in [catalog.gate].iter().chain(tables) {
+    for &relation in relations {
         pids.extend(locks::relation_holders(relation)?);
     }
     pids.sort_unstable();
     pids.dedup();
     let pids: Vec<_> = pids.iter().map(i32::to_string).collect();
     let blockers = if pids.is_empty() { "none now".to_owned() } else { pids.join(", ") };
-    Ok(Error::new(
-        PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
-        format!("the gate could not be closed in {} attempts", settings::gate_attempts()),
-    )
-    .detail(format!(
-        "Processes that append or lock the projection's tables: {blockers}. Nothing has changed."
-    ))
-    .hint("Try again, end the long transactions, or raise refold.gate_timeout or refold.gate_attempts."))
+    Ok(Error::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, message)
+        .detail(format!(
+            "Processes that append or lock the projection's tables: {blockers}. Nothing has changed."
+        ))
+        .hint("Try again, end the long transactions, or raise refold.gate_timeout or refold.gate_attempts."))
 }
 
 /// `lock_gate()`: closes the gate for a transaction that alters a projection's tables.

@@ -32,6 +32,7 @@ pub fn same_key(table: &Table) -> String {
 pub fn merge(catalog: &Catalog, projection: &Projection, copy: &Copy) -> Result<Rows> {
     let mut rows = Rows::default();
     let tables = copy
+        .to
         .tables
         .iter()
         .map(|table| Ok((table, may_update(catalog, table)?)))
@@ -64,7 +65,7 @@ fn delete(copy: &Copy, table: &Table, in_place: bool) -> String {
     format!(
         "DELETE FROM ONLY {live} AS l WHERE NOT EXISTS (SELECT FROM {copy} AS s WHERE {same_key}{counterpart})",
         live = table.qualified,
-        copy = copy.of(table),
+        copy = copy.to.of(table),
         same_key = same_key(table),
     )
 }
@@ -74,7 +75,7 @@ fn update(copy: &Copy, table: &Table) -> String {
         "UPDATE ONLY {live} AS l SET {assignments} FROM {copy} AS s WHERE {same_key} AND {differ}",
         live = table.qualified,
         assignments = table.assign(|name| format!("s.{name}")),
-        copy = copy.of(table),
+        copy = copy.to.of(table),
         same_key = same_key(table),
         differ = differ(table),
     )
@@ -87,7 +88,7 @@ fn insert(copy: &Copy, table: &Table) -> String {
         live = table.qualified,
         columns = table.list(str::to_owned),
         values = table.list(|name| format!("s.{name}")),
-        copy = copy.of(table),
+        copy = copy.to.of(table),
         same_key = same_key(table),
     )
 }

@@ -1,12 +1,15 @@
 //! The atomic rebuild: one engine that also creates and verifies.
 //!
 //! `copy` makes the tables that a rebuild fills, `replay` fills them, `gate` closes the gate without making appends
-//! wait long, `merge` makes the live tables equal to the copies, `verify` compares instead. `shadow` is for the concurrent
-//! rebuild: tables that outlive a transaction and whose storage is exchanged with the live ones'.
+//! wait long, `merge` makes the live tables equal to the copies, `verify` compares instead. `job` has
+//! what a background worker does instead, in many transactions, with a `shadow`: tables that outlive a transaction and
+//! whose storage is exchanged with the live ones'.
 
 mod copy;
 mod definition;
+mod destination;
 mod gate;
+pub mod job;
 mod merge;
 mod replay;
 mod shadow;
@@ -21,18 +24,18 @@ use crate::error::{Error, Result};
 use crate::log::watermark;
 use crate::names::Position;
 use crate::pg::catalog::Catalog;
-use crate::pg::progress::{Phase, Progress};
+use crate::pg::progress::{Kind, Phase, Progress};
 use crate::pg::waitpoint::{self, Waitpoint};
 use crate::pg::{call, identity, locks, snapshot, spi};
 use crate::projection::check::{self, Checked, Request};
-use crate::projection::registry::{self, Built, Projection};
+use crate::projection::registry::{self, Built, Mode, Projection};
 use copy::Copy;
 use pgrx::pg_sys;
 use replay::Replay;
 use std::time::{Duration, Instant};
 
 /// With at most this many positions to go, the gate is asked for.
-const SMALL_TAIL: Position = 500;
+pub const SMALL_TAIL: Position = 500;
 /// More passes than this do not make the tail smaller: appends are as fast as the replay.
 const MAX_PASSES: usize = 10;
 
@@ -110,6 +113,7 @@ pub fn rebuild(catalog: &Catalog, name: &str, handler: Option<pg_sys::Oid>) -> R
     let started = Instant::now();
     let projection = lock_with_tables(catalog, name)?;
     waitpoint::reach(Waitpoint::RebuildLocked);
+    job::control::require_none(catalog, &projection)?;
     require_weak_locks(catalog, &projection)?;
     let checked = check::rebuilt_projection(catalog, projection, handler)?;
     build(catalog, &checked, started, |built| registry::bump(catalog, &checked, built))
@@ -123,9 +127,31 @@ pub fn create(catalog: &Catalog, request: Request) -> Result<Report> {
     build(catalog, &checked, started, |built| registry::insert(catalog, &checked, built))
 }
 
+/// Creates a projection whose model is to be built later, by a job: appends skip it until then.
+pub fn create_unbuilt(catalog: &Catalog, request: Request) -> Result<Report> {
+    let started = Instant::now();
+    registry::require_unknown(catalog, &request.name)?;
+    let mut checked = check::new_projection(catalog, request)?;
+    checked.projection.mode = Mode::Skipping;
+    let closed = gate::close(catalog, &checked.projection.tables, &mut gate::Patience)?;
+    let generation = registry::insert(catalog, &checked, Built { events: 0, duration: started.elapsed() })?;
+    gate::limit_idling()?;
+    Ok(Report {
+        projection: checked.projection.name.clone(),
+        generation,
+        events_replayed: 0,
+        events_under_gate: 0,
+        rows: merge::Rows::default(),
+        gate_attempts: closed.attempts,
+        gate_held: closed.since.elapsed(),
+        duration: started.elapsed(),
+    })
+}
+
 /// Removes a projection; its tables stay.
 pub fn drop_projection(catalog: &Catalog, name: &str) -> Result<()> {
     let projection = lock_projection(catalog, name)?;
+    job::control::require_none(catalog, &projection)?;
     let orphaned = projection.owner == pg_sys::InvalidOid;
     if !orphaned && !identity::has_rights_of(projection.owner) {
         return Err(Error::not_allowed(format!("must be owner of projection \"{name}\"")));
@@ -144,10 +170,10 @@ fn build(
     flip: impl FnOnce(Built) -> Result<i64>,
 ) -> Result<Report> {
     gate::require_no_append(catalog)?;
-    let progress = Progress::start(catalog.gate, checked.projection.id.into(), false);
+    let progress = Progress::start(catalog.gate, checked.projection.id.into(), Kind::Rebuild);
     let copy = Copy::create(catalog, &checked.projection)?;
     waitpoint::reach(Waitpoint::BuildCopyCreated);
-    let mut replay = Replay::new(catalog, checked, &copy, progress, spi::Snapshot::Command);
+    let mut replay = Replay::new(catalog, checked, &copy.to, progress, spi::Snapshot::Command);
 
     // Lemma B: what is replayed is final, and nobody waits for it. With the gate closed already, Lemma A: no wait.
     replay.progress.phase(Phase::WaitingForAppends);

@@ -1,9 +1,9 @@
-//! Filling the copies from the log.
+//! Filling tables from the log.
 //!
 //! The bulk goes through one statement for a fold, one call per window for a per-batch handler, and one statement per
 //! window for a per-event handler; what came meanwhile through the code that appends use, on the copy.
 
-use super::copy::Copy;
+use super::destination::Destination;
 use super::gate::Waiting;
 use crate::error::{Error, Result};
 use crate::log::append::Draft;
@@ -26,17 +26,19 @@ const LARGEST_WINDOW: i64 = 1_000_000;
 /// Most events that a per-batch handler gets in one call of a replay, and that a fold's tail loads at once.
 const LARGEST_BATCH: i64 = 10_000;
 
-/// One replay into one copy.
+/// One replay into one destination.
 pub struct Replay<'a> {
     catalog: &'a Catalog,
     checked: &'a Checked,
-    copy: &'a Copy,
+    to: &'a Destination,
     pub progress: Progress,
     snapshot: spi::Snapshot,
     model: Option<Model>,
     scope: Scope,
     done: Position,
     events: i64,
+    /// Positions of a per-event replay's next window.
+    window: i64,
     /// Tables that the transaction had locked as TRUNCATE does before any handler ran.
     locked_before: Vec<pg_sys::Oid>,
     /// User code that runs while the replay lives, handlers and triggers of the merge alike, must not append.
@@ -44,16 +46,16 @@ pub struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    /// A replay that reads the log on `snapshot`. Its handlers must not touch the live tables.
+    /// A replay that reads the log on `snapshot`. Into copies, its handlers must not touch the live tables.
     pub fn new(
         catalog: &'a Catalog,
         checked: &'a Checked,
-        copy: &'a Copy,
+        to: &'a Destination,
         progress: Progress,
         snapshot: spi::Snapshot,
     ) -> Self {
         let mut scope = Scope::new(&checked.projection.c_name, event_tuple::descriptor(catalog));
-        match (checked.projection.kind, &copy.tables[..]) {
+        match (checked.projection.kind, &to.tables[..]) {
             (Kind::Fold, [table, ..]) => {
                 scope.set_handler(checked.handler.oid, table.row_type, catalog.event_type);
             }
@@ -63,23 +65,31 @@ impl<'a> Replay<'a> {
             // No step function calls it.
             _ => {}
         }
-        scope.guard(&checked.projection.tables);
+        if to.schema.is_some() {
+            scope.guard(&checked.projection.tables);
+        }
         let tables = checked.projection.tables.iter().copied();
         Self {
             catalog,
             checked,
-            copy,
+            to,
             progress,
             snapshot,
             model: None,
             scope,
             done: 0,
             events: 0,
+            window: FIRST_WINDOW,
             locked_before: tables
                 .filter(|&table| locks::holds(table, locks::Mode::AccessExclusive))
                 .collect(),
             _applying: Applying::begin(),
         }
+    }
+
+    /// Goes on where an earlier replay has ended.
+    pub fn resume(&mut self, done: Position, events: i64) {
+        (self.done, self.events, self.window) = (done, events, LARGEST_WINDOW);
     }
 
     /// Events replayed so far.
@@ -96,7 +106,7 @@ impl<'a> Replay<'a> {
     pub fn all(&mut self, up_to: Position) -> Result<()> {
         self.progress.total(up_to);
         self.progress.phase(Phase::Replaying);
-        identity::as_owner(self.checked.projection.owner, &self.copy.settings, || {
+        identity::as_owner(self.checked.projection.owner, &self.to.settings, || {
             match self.checked.projection.kind {
                 Kind::Fold => self.fold_all(up_to)?,
                 Kind::PerEvent => self.call_per_event(up_to)?,
@@ -104,9 +114,9 @@ impl<'a> Replay<'a> {
             }
             self.progress.phase(Phase::Indexing);
             if self.checked.projection.kind == Kind::Fold {
-                self.copy.add_keys()?;
+                self.add_keys()?;
             }
-            self.copy.analyze()
+            self.to.analyze()
         })?;
         self.require_live_untouched()?;
         self.done = up_to;
@@ -135,7 +145,7 @@ impl<'a> Replay<'a> {
         if up_to <= self.done {
             return Ok(0);
         }
-        identity::as_owner(self.checked.projection.owner, &self.copy.settings, || {
+        identity::as_owner(self.checked.projection.owner, &self.to.settings, || {
             match self.checked.projection.kind {
                 Kind::Fold => self.fold_tail(up_to),
                 Kind::PerEvent => self.call_per_event(up_to),
@@ -160,8 +170,16 @@ impl<'a> Replay<'a> {
             }
             None => String::new(),
         };
+        let skipped = &self.checked.projection.skipped;
+        let skipped = match skipped.len() {
+            0 => String::new(),
+            _ => format!(
+                " AND e.position OPERATOR(pg_catalog.<>) ALL (ARRAY[{}]::pg_catalog.int8[])",
+                skipped.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
+            ),
+        };
         format!(
-            "e.position OPERATOR(pg_catalog.>) {after} AND e.position OPERATOR(pg_catalog.<=) {up_to}{types}"
+            "e.position OPERATOR(pg_catalog.>) {after} AND e.position OPERATOR(pg_catalog.<=) {up_to}{types}{skipped}"
         )
     }
 
@@ -172,8 +190,20 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
+    /// Gives a fold's filled table its key.
+    fn add_keys(&self) -> Result<()> {
+        for table in &self.to.tables {
+            spi::command(&format!(
+                "ALTER TABLE {} ADD PRIMARY KEY ({})",
+                self.to.of(table),
+                table.key_list()
+            ))?;
+        }
+        Ok(())
+    }
+
     fn fold_all(&mut self, up_to: Position) -> Result<()> {
-        for table in &self.copy.tables {
+        for table in &self.to.tables {
             let sql = self.fold_statement(table, up_to);
             self.run(&sql)?;
         }
@@ -203,9 +233,9 @@ impl<'a> Replay<'a> {
                SELECT {schema}.fold(r.e ORDER BY (r.e).position) AS s, {grouped} FROM ({keyed}) AS r \
                WHERE {present} GROUP BY {grouped}\
              ) AS q WHERE q.s IS DISTINCT FROM NULL AND CASE WHEN {same_key} THEN true ELSE refold._fail_key({name}) END",
-            copy = self.copy.of(table),
+            copy = self.to.of(table),
             columns = table.list(|name| format!("(q.s).{name} AS {name}")),
-            schema = self.copy.schema,
+            schema = self.to.schema.as_deref().unwrap_or_default(),
             grouped = keys.iter().map(|key| format!("r.{key}")).collect::<Vec<_>>().join(", "),
             present = present.join(" AND "),
             name = spi::literal(&self.checked.projection.name),
@@ -214,10 +244,9 @@ impl<'a> Replay<'a> {
 
     /// Folds through the code that appends use: loads a row, steps, writes it.
     fn fold_tail(&mut self, up_to: Position) -> Result<()> {
-        let copy = &self.copy.schema;
         let model = match self.model.take() {
             Some(model) => model,
-            None => Model::prepare(self.catalog, &self.checked.projection, Some(copy))?,
+            None => Model::prepare(self.catalog, &self.checked.projection, self.to.schema.as_deref())?,
         };
         let mut window = Window::new(self.done);
         while window.after < up_to {
@@ -248,10 +277,9 @@ impl<'a> Replay<'a> {
 
     fn call_per_event(&mut self, up_to: Position) -> Result<()> {
         self.scope.set_events_done(self.events);
-        let mut window = FIRST_WINDOW;
         let mut after = self.done;
         while after < up_to {
-            let end = up_to.min(after.saturating_add(window));
+            let end = up_to.min(after.saturating_add(self.window));
             let sql = format!(
                 "SELECT pg_catalog.count(refold._event_step(q.e)) FROM (SELECT e FROM refold.event AS e WHERE {} \
                  ORDER BY e.position OFFSET 0) AS q",
@@ -259,11 +287,11 @@ impl<'a> Replay<'a> {
             );
             self.run(&sql)?;
             after = end;
-            if after < up_to && window < LARGEST_WINDOW {
-                self.copy.analyze()?;
+            if after < up_to && self.window < LARGEST_WINDOW {
+                self.to.analyze()?;
                 self.progress.done(self.events);
                 self.progress.publish();
-                window *= 10;
+                self.window *= 10;
             }
         }
         Ok(())

@@ -4,21 +4,20 @@
 //! Schema and tables are members of the extension: pg_dump leaves them out, DROP EXTENSION takes them along, and nobody
 //! drops them by accident. Users have no rights there; the live tables' owner owns them.
 
-use super::copy::Copy;
 use super::definition::{self, Fingerprint};
+use super::destination::Destination;
 use super::swappable::require_swappable;
 use crate::error::{Error, Result};
 use crate::pg::catalog::Catalog;
 use crate::pg::identity::{self, Settings};
 use crate::pg::{locks, spi, storage};
-use crate::projection::registry::{Kind, Projection};
-use crate::projection::table::Table;
+use crate::projection::registry::Projection;
 use pgrx::pg_sys;
 
 /// A projection's shadow.
 pub struct Shadow {
-    /// Its schema, the live tables, and the handler's settings, as a replay wants them.
-    pub copy: Copy,
+    /// Where a replay writes it.
+    pub to: Destination,
     /// The shadow's tables, in the order of the live ones.
     pub tables: Vec<pg_sys::Oid>,
 }
@@ -32,24 +31,25 @@ impl Shadow {
     /// Makes the empty shadow, with all keys, checks and indexes. 0A000 if a live table cannot be swapped, 42P06 if the
     /// schema exists. The caller holds a lock on the live tables.
     pub fn create(catalog: &Catalog, projection: &Projection) -> Result<Self> {
-        let copy = Self::copy(catalog, projection)?;
+        let schema = Self::schema(projection);
+        let to = Self::destination(catalog, projection)?;
         projection.tables.iter().try_for_each(|&table| require_swappable(catalog, table))?;
         let statements = projection
             .tables
             .iter()
-            .map(|&table| definition::statements_for(catalog, table, &copy.schema, &projection.tables))
+            .map(|&table| definition::statements_for(catalog, table, &schema, &projection.tables))
             .collect::<Result<Vec<_>>>()?
             .concat();
         let owner = identity::name_of(projection.owner);
         identity::as_refold(catalog.owner, || {
-            spi::command(&format!("CREATE SCHEMA {} AUTHORIZATION {owner}", copy.schema))
+            spi::command(&format!("CREATE SCHEMA {schema} AUTHORIZATION {owner}"))
         })?;
         let pinned =
             Settings { search_path: "pg_catalog, pg_temp".to_owned(), ..projection.settings.clone() };
         identity::as_owner(projection.owner, &pinned, || {
             statements.iter().try_for_each(|statement| spi::command(statement).map(drop))
         })?;
-        set_member(catalog, &copy, "ADD")?;
+        make_member(catalog, &to, &schema)?;
         Self::open(catalog, projection)?.ok_or_else(|| Error::damaged("the shadow is gone as soon as made"))
     }
 
@@ -67,49 +67,21 @@ impl Shadow {
               AND EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid \
                 WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e' \
                   AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'refold')";
-        let copy = Self::copy(catalog, projection)?;
+        let to = Self::destination(catalog, projection)?;
         let mut tables = Vec::with_capacity(projection.tables.len());
         for &live in &projection.tables {
-            let args = [spi::arg(copy.schema.as_str()), spi::arg(live)];
+            let args = [spi::arg(Self::schema(projection)), spi::arg(live)];
             let found: Option<pg_sys::Oid> = identity::as_refold_pinned(catalog.owner, || {
                 spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0)))
             })?;
             let Some(table) = found else { return Ok(None) };
             tables.push(table);
         }
-        Ok(Some(Self { copy, tables }))
+        Ok(Some(Self { to, tables }))
     }
 
-    /// How a replay sees the shadow.
-    fn copy(catalog: &Catalog, projection: &Projection) -> Result<Copy> {
-        let schema = Self::schema(projection);
-        let tables =
-            projection.tables.iter().map(|&table| Table::read(catalog, table)).collect::<Result<Vec<_>>>()?;
-        let mut settings = projection.settings.clone();
-        if projection.kind != Kind::Fold {
-            settings.search_path = format!("{schema}, {}", settings.search_path);
-        }
-        Ok(Copy { schema, tables, settings })
-    }
-
-    /// Removes the shadow, and the storage that it has by then.
-    pub fn drop(self, catalog: &Catalog) -> Result<()> {
-        set_member(catalog, &self.copy, "DROP")?;
-        self.copy.drop(catalog)
-    }
-
-    /// What to hold AccessExclusiveLock on for the swap, after the live and shadow tables: their indexes and toast tables.
-    pub fn parts(&self, catalog: &Catalog, projection: &Projection) -> Result<Vec<pg_sys::Oid>> {
-        const SQL: &str = "SELECT p.oid FROM (\
-              SELECT i.indexrelid FROM pg_index AS i WHERE i.indrelid = ANY ($1) \
-              UNION ALL SELECT c.reltoastrelid FROM pg_class AS c WHERE c.oid = ANY ($1) AND c.reltoastrelid <> 0\
-            ) AS p (oid) ORDER BY p.oid";
-        let args = [spi::arg([projection.tables.as_slice(), &self.tables].concat())];
-        identity::as_refold_pinned(catalog.owner, || {
-            spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| {
-                (0..rows.len()).map(|row| rows.need(row, 0)).collect()
-            })
-        })
+    fn destination(catalog: &Catalog, projection: &Projection) -> Result<Destination> {
+        Destination::copies(catalog, projection, Self::schema(projection))
     }
 
     /// Exchanges the storage of the live tables and the shadow's; called again, swaps back. The caller holds
@@ -133,7 +105,7 @@ impl Shadow {
     }
 
     fn require_like_live(&self, catalog: &Catalog, projection: &Projection) -> Result<()> {
-        for ((&live, &shadow), table) in projection.tables.iter().zip(&self.tables).zip(&self.copy.tables) {
+        for ((&live, &shadow), table) in projection.tables.iter().zip(&self.tables).zip(&self.to.tables) {
             let live = definition::fingerprint(catalog, live)?;
             let shadow = definition::fingerprint(catalog, shadow)?;
             if live.storage != shadow.storage {
@@ -155,15 +127,54 @@ impl Shadow {
     }
 }
 
-/// Makes schema and tables members of the extension, or not.
-fn set_member(catalog: &Catalog, copy: &Copy, change: &str) -> Result<()> {
+/// Makes schema and tables members of the extension.
+fn make_member(catalog: &Catalog, to: &Destination, schema: &str) -> Result<()> {
     identity::as_refold_quiet(catalog.owner, || {
-        for table in &copy.tables {
-            spi::command(&format!("ALTER EXTENSION refold {change} TABLE {}", copy.of(table)))?;
+        for table in &to.tables {
+            spi::command(&format!("ALTER EXTENSION refold ADD TABLE {}", to.of(table)))?;
         }
-        spi::command(&format!("ALTER EXTENSION refold {change} SCHEMA {}", copy.schema))
+        spi::command(&format!("ALTER EXTENSION refold ADD SCHEMA {schema}"))
     })?;
     Ok(())
+}
+
+/// Removes a projection's shadow, and the storage that it has by then; nothing where there is none.
+pub fn remove(catalog: &Catalog, projection: i32) -> Result<()> {
+    const SQL: &str = "SELECT format('%s %s', CASE d.classid WHEN 'pg_class'::regclass THEN 'TABLE' ELSE 'SCHEMA' END, \
+          m.name) \
+        FROM pg_namespace AS n \
+        CROSS JOIN LATERAL (SELECT 'pg_namespace'::regclass, n.oid, format('%I', n.nspname) \
+          UNION ALL SELECT 'pg_class'::regclass, c.oid, format('%I.%I', n.nspname, c.relname) FROM pg_class AS c \
+            WHERE c.relnamespace = n.oid AND c.relkind = 'r') AS m (class, oid, name) \
+        JOIN pg_depend AS d ON d.classid = m.class AND d.objid = m.oid AND d.deptype = 'e' \
+        WHERE n.nspname = $1";
+    let schema = format!("refold_shadow_{projection}");
+    let members: Vec<String> = identity::as_refold_pinned(catalog.owner, || {
+        spi::query_once(SQL, &[spi::arg(schema.as_str())], spi::Snapshot::Latest, |rows| {
+            (0..rows.len()).map(|row| rows.need(row, 0)).collect()
+        })
+    })?;
+    identity::as_refold_quiet(catalog.owner, || {
+        for member in &members {
+            spi::command(&format!("ALTER EXTENSION refold DROP {member}"))?;
+        }
+        spi::command(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE"))
+    })?;
+    Ok(())
+}
+
+/// The indexes and toast tables of these tables, in the order in which they are locked after them.
+pub fn parts(catalog: &Catalog, tables: &[pg_sys::Oid]) -> Result<Vec<pg_sys::Oid>> {
+    const SQL: &str = "SELECT p.oid FROM (\
+          SELECT i.indexrelid FROM pg_index AS i WHERE i.indrelid = ANY ($1) \
+          UNION ALL SELECT c.reltoastrelid FROM pg_class AS c WHERE c.oid = ANY ($1) AND c.reltoastrelid <> 0\
+        ) AS p (oid) ORDER BY p.oid";
+    let args = [spi::arg(tables.to_vec())];
+    identity::as_refold_pinned(catalog.owner, || {
+        spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| {
+            (0..rows.len()).map(|row| rows.need(row, 0)).collect()
+        })
+    })
 }
 
 /// A hash of the live tables' definitions: what must be the same at the start of a rebuild and at its swap.
@@ -186,18 +197,21 @@ pub fn step(catalog: &Catalog, name: &str, step: &str) -> Result<()> {
         "create" => Shadow::create(catalog, &projection).map(drop),
         "analyze" => {
             let shadow = open()?;
-            identity::as_owner(projection.owner, &projection.settings, || shadow.copy.analyze())
+            identity::as_owner(projection.owner, &projection.settings, || shadow.to.analyze())
         }
         "swap" => {
             let fingerprint = fingerprint(catalog, &projection)?;
             let shadow = open()?;
             let mut tables = [projection.tables.as_slice(), &shadow.tables].concat();
             tables.sort_unstable_by_key(|table| table.to_u32());
-            tables.extend(shadow.parts(catalog, &projection)?);
+            tables.extend(parts(catalog, &tables)?);
             tables.iter().for_each(|&table| locks::lock_relation(table, locks::Mode::AccessExclusive));
             shadow.swap(catalog, &projection, &fingerprint)
         }
-        "drop" => Shadow::find(catalog, &projection)?.ok_or_else(missing)?.drop(catalog),
+        "drop" => {
+            Shadow::find(catalog, &projection)?.ok_or_else(missing)?;
+            remove(catalog, projection.id)
+        }
         _ => Err(Error::bad_value(format!("unknown step \"{step}\""))),
     }
 }

@@ -4,6 +4,7 @@
 //! what it sees of the model.
 
 use super::copy::Copy;
+use super::destination::Destination;
 use super::lock_with_tables;
 use super::merge::{differ, same_key};
 use super::replay::Replay;
@@ -11,12 +12,13 @@ use crate::error::{Error, Result};
 use crate::names::Position;
 use crate::pg::call::RowSink;
 use crate::pg::catalog::Catalog;
-use crate::pg::progress::{Phase, Progress};
+use crate::pg::progress::{Kind, Phase, Progress};
 use crate::pg::waitpoint::{self, Waitpoint};
 use crate::pg::{call, identity, snapshot, spi};
-use crate::projection::check;
+use crate::projection::check::{self, Checked};
 use crate::projection::registry::{self, Projection};
 use crate::projection::table::Table;
+use pgrx::pg_sys;
 
 /// Puts the rows in which the live model and a fresh fold differ into `sink`: table, key, live row, rebuilt row.
 pub fn verify(catalog: &Catalog, name: &str, sink: &mut RowSink) -> Result<()> {
@@ -29,15 +31,28 @@ pub fn verify(catalog: &Catalog, name: &str, sink: &mut RowSink) -> Result<()> {
         registry::require_visible(catalog, std::iter::once(&projection))?;
     }
     let checked = check::rebuilt_projection(catalog, projection, None)?;
-    let progress = Progress::start(catalog.gate, checked.projection.id.into(), true);
+    let live = Destination::live(catalog, &checked.projection)?;
+    differences(catalog, &checked, &live, Kind::Verify, |row| sink.put(row))
+}
+
+/// Folds the log anew and gives `take` the rows in which what was built differs: table, key, built row, rebuilt row.
+pub fn differences(
+    catalog: &Catalog,
+    checked: &Checked,
+    built: &Destination,
+    kind: Kind,
+    mut take: impl FnMut(&[Option<pg_sys::Datum>]),
+) -> Result<()> {
+    let progress = Progress::start(catalog.gate, checked.projection.id.into(), kind);
     let snapshot = snapshot::Kept::take();
     let copy = Copy::create(catalog, &checked.projection)?;
-    let mut replay = Replay::new(catalog, &checked, &copy, progress, spi::Snapshot::Kept(snapshot.as_ptr()));
+    let mut replay =
+        Replay::new(catalog, checked, &copy.to, progress, spi::Snapshot::Kept(snapshot.as_ptr()));
     replay.all(last_visible(catalog, &snapshot)?)?;
     waitpoint::reach(Waitpoint::VerifyReplayed);
     replay.progress.phase(Phase::Comparing);
-    for table in &copy.tables {
-        compare(&checked.projection, &copy, table, &snapshot, sink)?;
+    for table in &copy.to.tables {
+        compare(&checked.projection, &copy, built, table, &snapshot, &mut take)?;
     }
     replay.finish();
     copy.drop(catalog)?;
@@ -75,9 +90,10 @@ fn last_visible(catalog: &Catalog, snapshot: &snapshot::Kept) -> Result<Position
 fn compare(
     projection: &Projection,
     copy: &Copy,
+    built: &Destination,
     table: &Table,
     snapshot: &snapshot::Kept,
-    sink: &mut RowSink,
+    take: &mut impl FnMut(&[Option<pg_sys::Datum>]),
 ) -> Result<()> {
     let key: Vec<_> = table
         .key
@@ -99,8 +115,8 @@ fn compare(
          WHERE l.{first} IS NULL OR s.{first} IS NULL OR {differ}",
         key = key.join(", "),
         columns = table.list(str::to_owned),
-        live = table.qualified,
-        copy = copy.of(table),
+        live = built.of(table),
+        copy = copy.to.of(table),
         same_key = same_key(table),
         differ = differ(table),
     );
@@ -108,7 +124,7 @@ fn compare(
         let plan = spi::Plan::prepare(&sql, &[])?;
         spi::query(&plan, &[], spi::Snapshot::Kept(snapshot.as_ptr()), None, |rows| {
             for row in 0..rows.len() {
-                sink.put(&[
+                take(&[
                     call::value(table.relation),
                     rows.datum(row, 0),
                     rows.datum(row, 1),

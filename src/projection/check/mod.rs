@@ -6,7 +6,7 @@ mod tables;
 pub use tables::require_unowned;
 
 use super::function::Function;
-use super::registry::{Kind, Projection};
+use super::registry::{Kind, Mode, Projection};
 use crate::error::{Error, Result};
 use crate::names::EventType;
 use crate::pg::catalog::Catalog;
@@ -89,6 +89,10 @@ pub fn new_projection(catalog: &Catalog, request: Request) -> Result<Checked> {
         built_by: owner,
         settings,
         generation: 1,
+        flips: 1,
+        mode: Mode::Active,
+        mirror: None,
+        skipped: Vec::new(),
         tables,
         live: OnceCell::new(),
     };

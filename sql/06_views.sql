@@ -25,12 +25,32 @@ SELECT p.name AS projection,
  CROSS JOIN LATERAL (
    SELECT i.param8 / nullif(extract(epoch FROM clock_timestamp() - s.started_at), 0)
  ) AS r (rate)
- WHERE i.relid = 'refold.gate'::regclass;
+ WHERE i.relid = 'refold.gate'::regclass AND i.param19 <> 2
+UNION ALL
+SELECT p.name,
+       j.worker,
+       CASE WHEN j.in_place THEN 'rebuild in place' ELSE 'concurrent rebuild' END,
+       j.phase,
+       j.events,
+       j.total,
+       round(r.rate),
+       CASE WHEN r.rate > 0
+            THEN make_interval(secs => (greatest(j.total - j.checkpoint, 0) / r.rate)::double precision)
+       END,
+       CASE WHEN j.waits_for = '{}' THEN pg_blocking_pids(j.worker) ELSE j.waits_for END,
+       j.gate_attempts,
+       j.started_at
+  FROM refold.rebuild_job AS j
+  JOIN refold.projection AS p ON p.projection_id = j.projection_id
+ CROSS JOIN LATERAL (
+   SELECT (j.events - j.run_started_events) / nullif(extract(epoch FROM j.heartbeat - j.run_started_at), 0)
+ ) AS r (rate)
+ WHERE j.state = 'running';
 COMMENT ON VIEW refold.rebuild_progress IS
-  'One row for each rebuild, creation or verification that runs now; a projection being created has no name yet. The rows of others'' sessions need pg_monitor.';
+  'One row for each rebuild, creation or verification that runs now, by a session or as a job; a projection being created has no name yet. The rows of others'' sessions need pg_monitor.';
 COMMENT ON COLUMN refold.rebuild_progress.projection IS 'the projection''s name; NULL while it is being created';
-COMMENT ON COLUMN refold.rebuild_progress.pid IS 'the process that rebuilds';
-COMMENT ON COLUMN refold.rebuild_progress.command IS 'rebuild (or creation), or verify';
+COMMENT ON COLUMN refold.rebuild_progress.pid IS 'the process that rebuilds; NULL while a job''s worker starts';
+COMMENT ON COLUMN refold.rebuild_progress.command IS 'rebuild (or creation), verify, concurrent rebuild or rebuild in place';
 COMMENT ON COLUMN refold.rebuild_progress.phase IS 'what it does now';
 COMMENT ON COLUMN refold.rebuild_progress.events_done IS 'events replayed so far';
 COMMENT ON COLUMN refold.rebuild_progress.events_total IS 'events to replay, at most: positions of the log';
@@ -43,11 +63,12 @@ COMMENT ON COLUMN refold.rebuild_progress.waits_for IS 'process ids of the sessi
 CREATE VIEW refold.projections AS
 SELECT p.name,
        p.kind,
-       CASE WHEN b.pid IS NOT NULL THEN 'rebuilding'
+       CASE WHEN b.pid IS NOT NULL OR j.state = 'running' AND j.phase <> 'grace' THEN 'rebuilding'
+            WHEN p.mode = 'skipping' THEN 'incomplete'
             WHEN h.signature IS NULL OR o.tables_lost OR o.owner <> p.owner
               OR p.key IS NOT NULL AND refold._fingerprint(p.key) IS NULL THEN 'broken'
             WHEN h.fingerprint <> p.fingerprint THEN 'stale'
-            ELSE p.mode END AS state,
+            ELSE 'active' END AS state,
        p.generation,
        coalesce(h.signature, p.handler_signature) AS handler,
        o.tables,
@@ -55,13 +76,16 @@ SELECT p.name,
        coalesce(p.key::regprocedure::text, p.key_signature) AS key,
        p.serial,
        o.owner::regrole AS owner,
-       0::bigint AS lag,
+       CASE p.mode WHEN 'skipping' THEN l.last_value - CASE WHEN l.is_called THEN 0 ELSE 1 END - coalesce(j.checkpoint, 0)
+         ELSE 0 END AS lag,
        p.created_at,
        p.rebuilt_at,
        p.rebuilt_events,
        p.rebuilt_in,
-       b.pid AS rebuilding_pid
+       coalesce(b.pid, j.worker) AS rebuilding_pid
   FROM refold.projection AS p
+ CROSS JOIN refold.event_position_seq AS l
+  LEFT JOIN refold.rebuild_job AS j ON j.projection_id = p.projection_id AND j.state IN ('running', 'paused')
   LEFT JOIN LATERAL (
     SELECT array_agg(t.relation ORDER BY t.ordinal) AS tables, bool_or(c.oid IS NULL) AS tables_lost,
            min(c.relowner::bigint) FILTER (WHERE t.ordinal = 1)::oid AS owner
@@ -76,10 +100,10 @@ SELECT p.name,
     SELECT r.pid FROM refold.rebuild_progress AS r WHERE r.projection = p.name AND r.command = 'rebuild' LIMIT 1
   ) AS b ON true;
 COMMENT ON VIEW refold.projections IS
-  'The projections. state: active, rebuilding, stale (the handler or key was replaced since the model was built) or broken (the handler or a table is gone, or the tables have another owner).';
+  'The projections. state: active, rebuilding, incomplete (a rebuild in place has not ended: the tables hold a prefix of the log), stale (the handler or key was replaced since the model was built) or broken (the handler or a table is gone, or the tables have another owner).';
 COMMENT ON COLUMN refold.projections.name IS 'the projection''s name';
 COMMENT ON COLUMN refold.projections.kind IS 'fold, per event or per batch';
-COMMENT ON COLUMN refold.projections.state IS 'active, rebuilding, stale or broken';
+COMMENT ON COLUMN refold.projections.state IS 'active, rebuilding, incomplete, stale or broken';
 COMMENT ON COLUMN refold.projections.generation IS 'counts the cut-overs';
 COMMENT ON COLUMN refold.projections.handler IS 'the function that makes events into rows';
 COMMENT ON COLUMN refold.projections.tables IS 'the tables of the read model';
@@ -92,5 +116,5 @@ COMMENT ON COLUMN refold.projections.rebuilt_at IS 'when its model was last buil
 COMMENT ON COLUMN refold.projections.rebuilt_in IS 'how long the last rebuild took';
 COMMENT ON COLUMN refold.projections.rebuilding_pid IS 'the process that rebuilds it now';
 COMMENT ON COLUMN refold.projections.lag IS
-  'events in the log that the model does not show yet; 0 while appends apply the projection themselves';
+  'positions of the log that the model does not show yet; 0 while appends apply the projection themselves';
 COMMENT ON COLUMN refold.projections.rebuilt_events IS 'events that the last rebuild replayed';

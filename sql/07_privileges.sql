@@ -8,7 +8,7 @@ GRANT EXECUTE ON FUNCTION refold._fingerprint(oid), refold._final_position(), re
   refold._event_step(refold.event), refold._fail_key(text) TO PUBLIC;
 
 GRANT USAGE ON SCHEMA refold TO pg_monitor;
-GRANT SELECT ON refold.projections, refold.rebuild_progress TO pg_monitor;
+GRANT SELECT ON refold.projections, refold.rebuild_progress, refold.rebuild_jobs TO pg_monitor;
 
 SELECT pg_catalog.pg_extension_config_dump('refold.event', '');
 SELECT pg_catalog.pg_extension_config_dump('refold.event_position_seq', '');
@@ -16,3 +16,4 @@ SELECT pg_catalog.pg_extension_config_dump('refold.projection', '');
 SELECT pg_catalog.pg_extension_config_dump('refold.projection_projection_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('refold.projection_table', '');
 SELECT pg_catalog.pg_extension_config_dump('refold.serial_turn', '');
+SELECT pg_catalog.pg_extension_config_dump('refold.skipped_event', '');

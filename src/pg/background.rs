@@ -1,0 +1,85 @@
+//! Background workers: starting one, and being one.
+
+use super::{latch, shim};
+use crate::error::{Error, Result};
+use pgrx::bgworkers::{
+    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker,
+};
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// A worker that this session has started.
+pub struct Started(DynamicBackgroundWorker);
+
+impl Started {
+    /// Whether the worker has ended, or never began.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.0.pid(), Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied))
+    }
+}
+
+/// Asks for a worker that calls `function` of this library in the current database. 53400 if there is no room for one.
+pub fn start(name: &str, function: &str, arguments: &[i64]) -> Result<Started> {
+    // SAFETY: a plain variable of the backend.
+    start_in(unsafe { pg_sys::MyDatabaseId }, name, function, arguments)
+}
+
+/// As [`start`], in that database.
+pub fn start_in(database: pg_sys::Oid, name: &str, function: &str, arguments: &[i64]) -> Result<Started> {
+    let numbers = std::iter::once(i64::from(database.to_u32())).chain(arguments.iter().copied());
+    let extra: Vec<_> = numbers.map(|number| number.to_string()).collect();
+    BackgroundWorkerBuilder::new(name)
+        .set_type("refold rebuild")
+        .set_library("refold")
+        .set_function(function)
+        .enable_spi_access()
+        .set_extra(&extra.join(" "))
+        // SAFETY: a plain variable of the backend.
+        .set_notify_pid(unsafe { pg_sys::MyProcPid })
+        .load_dynamic()
+        .map(Started)
+        .map_err(|_| {
+            Error::new(PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "no background worker is free")
+                .hint("Raise max_worker_processes, or wait until another worker has ended.")
+        })
+}
+
+/// Connects this worker to its database, as a superuser without a name; returns the arguments that it was started with.
+/// Signals work as in a client's session: SIGINT cancels, SIGTERM ends.
+pub fn connect() -> Vec<i64> {
+    let extra = BackgroundWorker::get_extra();
+    let numbers: Vec<i64> = extra.split(' ').filter_map(|number| number.parse().ok()).collect();
+    let database = numbers.first().and_then(|&database| u32::try_from(database).ok()).unwrap_or_default();
+    // SAFETY: called once, at the start of a worker.
+    unsafe {
+        shim::refold_handle_signals();
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database.into(), pg_sys::InvalidOid, 0);
+    }
+    numbers.into_iter().skip(1).collect()
+}
+
+/// Becomes the session of `role`, so that nothing that user code leaves behind runs as a superuser. Outside a transaction.
+pub fn become_session_of(role: pg_sys::Oid) {
+    // SAFETY: the worker has authenticated as a superuser; sets variables of the backend.
+    unsafe { pg_sys::SetSessionAuthorization(role, false) };
+}
+
+/// Shows what the worker does in pg_stat_activity.
+pub fn show(activity: &str) {
+    if let Ok(text) = std::ffi::CString::new(activity) {
+        // SAFETY: the text is copied.
+        unsafe { pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text.as_ptr()) };
+    }
+}
+
+/// Sleeps, and takes new settings if the configuration was read again.
+pub fn rest(milliseconds: i64) {
+    show("idle");
+    latch::sleep(milliseconds);
+    // SAFETY: as PostgreSQL's own workers do it, outside a transaction.
+    unsafe {
+        if (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0 {
+            (&raw mut pg_sys::ConfigReloadPending).write_volatile(0);
+            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        }
+    }
+}

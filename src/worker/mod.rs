@@ -1,0 +1,72 @@
+//! Background workers: one for each rebuild job that is at work.
+
+mod batches;
+mod steps;
+pub mod wait;
+
+use crate::error::Result;
+use crate::pg::catalog;
+use crate::pg::failure::Failure;
+use crate::pg::{background, locks, transaction};
+use crate::rebuild::job::row::{self, Job};
+use pgrx::pg_guard;
+use pgrx::pg_sys::Datum;
+use steps::{Next, Worker};
+
+/// Where PostgreSQL starts the worker of a job: its arguments are the job and its projection.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn refold_job_worker(_argument: Datum) {
+    let [job, projection] = background::connect()[..] else { return };
+    if let Err(failure) = serve(job, projection) {
+        pgrx::log!("worker of rebuild job {job} ends: {}", failure.message);
+    }
+}
+
+/// Works on the job while it is running and has no other worker.
+fn serve(job: i64, projection: i64) -> std::result::Result<(), Failure> {
+    let key = job as u64;
+    // Whoever has asked for this worker holds this lock until the job's row is visible.
+    transaction::run_without_snapshot(|| {
+        locks::lock_key(locks::Domain::Rebuild, projection as u64);
+        Ok(())
+    })?;
+    while is_running(job)? {
+        let mine = transaction::run_without_snapshot(|| {
+            Ok(locks::try_lock_key_for_session(locks::Domain::Job, key))
+        })?;
+        if !mine {
+            return Ok(());
+        }
+        work(job)?;
+        transaction::run_without_snapshot(|| {
+            locks::unlock_key_of_session(locks::Domain::Job, key);
+            Ok(())
+        })?;
+        // Whoever has made it run again since has found a worker here, and relies on this look.
+    }
+    Ok(())
+}
+
+fn is_running(job: i64) -> std::result::Result<bool, Failure> {
+    transaction::run(|| Ok(row::find(&catalog::get()?, job)?.is_some_and(|job| job.running)))
+}
+
+/// Takes the job and does step after step, until it ends or is somebody else's.
+fn work(job: i64) -> std::result::Result<(), Failure> {
+    let take = || -> Result<Option<Job>> { Job::take(&catalog::get()?, job) };
+    let Some(job) = transaction::run(take)? else { return Ok(()) };
+    background::become_session_of(job.owner);
+    let mut worker = Worker::new(job);
+    loop {
+        let next = match worker.step() {
+            Ok(next) => next,
+            Err(failure) => worker.after(failure)?,
+        };
+        match next {
+            Next::Now => {}
+            Next::In(milliseconds) => background::rest(milliseconds),
+            Next::End => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! What the worker of a job does next.
+
+use super::batches::Batches;
+use crate::error::Result;
+use crate::log::watermark;
+use crate::names::Position;
+use crate::pg::catalog::{self, Catalog};
+use crate::pg::failure::Failure;
+use crate::pg::snapshot::Older;
+use crate::pg::transaction;
+use crate::rebuild::SMALL_TAIL;
+use crate::rebuild::job::row::{self, Job, Phase};
+use crate::rebuild::job::swapping::{self, Swapped};
+use crate::rebuild::job::{building, control, in_place, mirroring, shadows};
+use crate::settings;
+use std::time::{Duration, Instant};
+
+type Outcome<R> = std::result::Result<R, Failure>;
+
+/// After this many watermarks the gate is asked for, however much has come meanwhile.
+const MAX_PASSES: u32 = 50;
+/// Milliseconds between two looks at whoever is waited for.
+const PATIENCE: i64 = 20;
+/// Looks between two looks at the job's row.
+const LOOKS: u32 = 50;
+/// Milliseconds between two looks in the grace period.
+const GRACE_LOOK: i64 = 500;
+/// So often in a row a step may fail because of what other sessions do.
+const MAX_RETRIES: u32 = 20;
+
+/// When the next step is due.
+pub enum Next {
+    Now,
+    /// Milliseconds.
+    In(i64),
+    /// Never: the job has ended, or is not this worker's any more.
+    End,
+}
+
+/// A worker and what it remembers between transactions; a new one begins where the job's row says.
+pub struct Worker {
+    job: Job,
+    batches: Batches,
+    /// Every position up to this one is committed or dead.
+    last_final: Position,
+    passes: u32,
+    /// Whoever holds a snapshot older than the mirroring.
+    older: Option<Older>,
+    looks: u32,
+    retries: u32,
+    /// The batch that is at its events.
+    at: Option<(Position, Position)>,
+}
+
+impl Worker {
+    pub fn new(job: Job) -> Self {
+        Self {
+            job,
+            batches: Batches::new(),
+            last_final: 0,
+            passes: 0,
+            older: None,
+            looks: 0,
+            retries: 0,
+            at: None,
+        }
+    }
+
+    /// Does the next step, in transactions of its own.
+    pub fn step(&mut self) -> Outcome<Next> {
+        let next = match (self.job.phase, self.job.in_place) {
+            (Phase::Preparing, false) => self.then(shadows::create)?,
+            (Phase::Preparing, true) => self.then(in_place::begin)?,
+            (Phase::Emptying, _) => self.then(in_place::empty)?,
+            (Phase::Building, _) => self.build()?,
+            (Phase::WaitingForSnapshots, _) => self.wait_for_snapshots()?,
+            (Phase::Verifying, _) => self.then(swapping::verify)?,
+            (Phase::Swapping, _) => self.swap()?,
+            (Phase::Grace, _) => match self.transact(control::end_grace)? {
+                true => Next::Now,
+                false => Next::In(GRACE_LOOK),
+            },
+            (Phase::CleaningUp, _) => {
+                self.transact(mirroring::clean_up)?;
+                Next::End
+            }
+        };
+        self.retries = 0;
+        Ok(next)
+    }
+
+    /// Runs one transaction on the job; what it has changed counts once it is committed.
+    fn transact<R>(&mut self, body: impl FnOnce(&Catalog, &mut Job) -> Result<R>) -> Outcome<R> {
+        let mut job = self.job.clone();
+        let result = transaction::run(|| body(&catalog::get()?, &mut job))?;
+        self.job = job;
+        Ok(result)
+    }
+
+    fn then(&mut self, body: impl FnOnce(&Catalog, &mut Job) -> Result<()>) -> Outcome<Next> {
+        self.transact(body)?;
+        Ok(Next::Now)
+    }
+
+    /// The next batch; or the end of the replay, where little is left.
+    fn build(&mut self) -> Outcome<Next> {
+        if self.job.checkpoint < self.last_final {
+            return self.batch();
+        }
+        self.last_final = transaction::run_without_snapshot(|| watermark::wait_for_final(&catalog::get()?))?;
+        self.passes += 1;
+        if self.last_final - self.job.checkpoint > SMALL_TAIL && self.passes < MAX_PASSES {
+            return Ok(Next::Now);
+        }
+        self.passes = 0;
+        if self.job.in_place {
+            self.transact(in_place::finish)?;
+            return Ok(Next::End);
+        }
+        self.transact(|catalog, job| building::analyze(catalog, job))?;
+        self.then(mirroring::begin)
+    }
+
+    fn batch(&mut self) -> Outcome<Next> {
+        let (checkpoint, before) = (self.job.checkpoint, self.job.events);
+        let end = self.batches.end(checkpoint, self.last_final);
+        let started = Instant::now();
+        let mut at_event = false;
+        let result = self.transact(|catalog, job| building::batch(catalog, job, end, &mut at_event));
+        self.at = at_event.then_some((checkpoint, end));
+        result?;
+        let took = started.elapsed();
+        let target = Duration::from_millis(settings::rebuild_batch_time().max(1) as u64);
+        self.batches.succeeded(end, took, target);
+        Ok(throttle(self.job.events - before, took))
+    }
+
+    fn wait_for_snapshots(&mut self) -> Outcome<Next> {
+        if self.look_for_failure()? {
+            return Ok(Next::Now);
+        }
+        let older = self.older.take();
+        let (older, pids) = transaction::run_without_snapshot(|| {
+            let mut older = older.unwrap_or_else(Older::find);
+            let pids = older.remaining();
+            Ok((older, pids))
+        })?;
+        if pids.is_empty() {
+            let next = if self.job.verify { Phase::Verifying } else { Phase::Swapping };
+            return self.then(|catalog, job| job.enter(catalog, next));
+        }
+        self.older = Some(older);
+        if self.looks % LOOKS == 1 {
+            self.transact(|catalog, job| job.note_waits(catalog, &pids))?;
+        }
+        Ok(Next::In(PATIENCE))
+    }
+
+    /// Now and then looks whether the job is still this worker's, and goes back to the beginning if an append could not
+    /// be applied to the shadow.
+    fn look_for_failure(&mut self) -> Outcome<bool> {
+        self.looks += 1;
+        if self.looks % LOOKS != 1 {
+            return Ok(false);
+        }
+        let failed = self.transact(|catalog, job| {
+            job.require_own(catalog)?;
+            job.mirror_has_failed(catalog)
+        })?;
+        if failed {
+            self.begin_anew()?;
+        }
+        Ok(failed)
+    }
+
+    fn begin_anew(&mut self) -> Outcome<()> {
+        self.transact(mirroring::begin_anew)?;
+        (self.last_final, self.passes, self.older) = (0, 0, None);
+        self.batches = Batches::new();
+        Ok(())
+    }
+
+    fn swap(&mut self) -> Outcome<Next> {
+        let job = self.job.clone();
+        transaction::run_without_snapshot(|| swapping::wait_for_users(&catalog::get()?, &job))?;
+        Ok(match self.transact(swapping::swap)? {
+            Swapped::Yes => Next::Now,
+            Swapped::NotYet => Next::In(i64::from(settings::gate_timeout())),
+            Swapped::MirrorFailed => {
+                self.begin_anew()?;
+                Next::Now
+            }
+        })
+    }
+
+    /// A step has failed: tries again where another session is the cause, looks for the event that fails alone, or
+    /// leaves the job paused with the error.
+    pub fn after(&mut self, failure: Failure) -> Outcome<Next> {
+        let at = self.at.take();
+        let (id, epoch) = (self.job.id, self.job.epoch);
+        let now = transaction::run(|| row::find(&catalog::get()?, id))?;
+        if now.is_none_or(|job| !job.running || job.epoch != epoch) {
+            return Ok(Next::End);
+        }
+        if is_passing(&failure) && self.retries < MAX_RETRIES {
+            self.retries += 1;
+            return Ok(Next::In(i64::from(settings::gate_timeout())));
+        }
+        let position = match at {
+            // A cancelled batch tells nothing of its events.
+            Some((checkpoint, end)) if failure.sqlstate != CANCELLED => {
+                match self.batches.failed(checkpoint, end) {
+                    Some(position) => Some(position),
+                    None => return Ok(Next::Now),
+                }
+            }
+            _ => None,
+        };
+        pgrx::log!(
+            "rebuild job {id} of projection \"{}\" is paused: {} ({})",
+            self.job.projection,
+            failure.message,
+            failure.sqlstate
+        );
+        self.transact(|catalog, job| {
+            let stream =
+                position.map(|position| building::stream_at(catalog, position)).transpose()?.flatten();
+            let at = position.zip(stream.as_deref());
+            job.pause_failed(catalog, &failure, at)
+        })?;
+        Ok(Next::End)
+    }
+}
+
+const CANCELLED: &str = "57014";
+
+/// Conflicts with other sessions: a serialization failure, a deadlock, a lock that was not had in time.
+fn is_passing(failure: &Failure) -> bool {
+    ["40001", "40P01", "55P03"].contains(&failure.sqlstate.as_str())
+}
+
+/// Keeps to `refold.rebuild_max_rate`.
+fn throttle(events: i64, took: Duration) -> Next {
+    let rate = settings::rebuild_max_rate();
+    if rate == 0 {
+        return Next::Now;
+    }
+    let wanted = Duration::from_secs_f64(events as f64 / f64::from(rate));
+    match wanted.saturating_sub(took).as_millis() {
+        0 => Next::Now,
+        milliseconds => Next::In(i64::try_from(milliseconds).unwrap_or(i64::MAX)),
+    }
+}
