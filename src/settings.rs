@@ -73,7 +73,7 @@ pub fn define() {
         &REBUILD_BATCH_TIME,
         1,
         3_600_000,
-        GucContext::Sighup,
+        GucContext::Suset,
         GucFlags::UNIT_MS,
     );
     GucRegistry::define_int_guc(
@@ -83,7 +83,7 @@ pub fn define() {
         &REBUILD_MAX_RATE,
         0,
         i32::MAX,
-        GucContext::Sighup,
+        GucContext::Suset,
         GucFlags::default(),
     );
 }
