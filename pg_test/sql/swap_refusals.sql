@@ -100,6 +100,17 @@ DROP TABLE invoice;
 ALTER TABLE cart SET (fillfactor = 50), ALTER items SET STATISTICS 9, ALTER cart_id SET STORAGE external;
 SELECT refold._shadow_step('cart', 'swap');
 SELECT refold._shadow_step('cart', 'swap');
+-- The table itself may not; and a shadow can be dropped whatever has become of its table.
+ALTER TABLE cart RENAME TO basket;
+SELECT refold._shadow_step('cart', 'swap');
+ALTER TABLE refold_shadow_2.cart RENAME TO basket;
+ALTER TABLE refold_shadow_2.basket ADD more int;
+SELECT refold._shadow_step('cart', 'swap');
+DROP TABLE basket;
+SELECT refold._shadow_step('cart', 'swap');
+SELECT refold._shadow_step('cart', 'drop');
+SELECT refold._shadow_step('cart', 'drop');
+SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'refold_shadow%';
 
 -- Swapping asks for all of that by itself too.
 CREATE TABLE a (x int PRIMARY KEY, y text);

@@ -54,6 +54,7 @@ waitpoints! {
     BuildReturning = "build: returning",
     VerifyReplayed = "verify: log replayed",
     DropRemoved = "drop: registry written",
+    SwapExchanged = "swap: storage exchanged",
 }
 
 #[cfg(feature = "waitpoints")]

@@ -147,8 +147,8 @@ pub fn fingerprint(catalog: &Catalog, relation: pg_sys::Oid) -> Result<Fingerpri
            SELECT c.*, n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1\
          ), \
          lines AS (\
-           SELECT format('kind %s %s %s of %s in tablespace %s', c.relkind, c.relpersistence, c.relam, c.relowner::regrole, \
-               c.reltablespace) AS line FROM t AS c \
+           SELECT format('kind %s %s %s of %s', c.relkind, c.relpersistence, c.relam, c.relowner::regrole) AS line FROM t AS c \
+           UNION ALL SELECT format('tablespace %I', s.spcname) FROM t AS c JOIN pg_tablespace AS s ON s.oid = c.reltablespace \
            UNION ALL SELECT CASE WHEN a.attisdropped \
                THEN format('column %s dropped, length %s, alignment %s, by value %s', a.attnum, a.attlen, a.attalign, a.attbyval) \
                ELSE concat_ws(' ', 'column', a.attnum, quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), \
@@ -163,7 +163,7 @@ pub fn fingerprint(catalog: &Catalog, relation: pg_sys::Oid) -> Result<Fingerpri
            UNION ALL SELECT concat_ws(' ', 'index', {INDEX_BODY}, pg_get_constraintdef(o.oid), \
                CASE WHEN i.indisunique THEN 'unique' END, CASE WHEN i.indisprimary THEN 'primary' END, \
                CASE WHEN i.indisexclusion THEN 'exclusion' END, CASE WHEN NOT i.indimmediate THEN 'deferrable' END, \
-               CASE WHEN NOT i.indisvalid THEN 'invalid' END, format('in tablespace %s', ic.reltablespace)) \
+               CASE WHEN NOT i.indisvalid THEN 'invalid' END, (SELECT format('in tablespace %I', s.spcname) FROM pg_tablespace AS s WHERE s.oid = ic.reltablespace)) \
              FROM t AS c JOIN pg_index AS i ON i.indrelid = c.oid JOIN pg_class AS ic ON ic.oid = i.indexrelid \
              CROSS JOIN LATERAL (SELECT c.nspname) AS n \
              LEFT JOIN pg_constraint AS o ON o.conindid = i.indexrelid AND o.conrelid = $1 AND o.contype IN ('p', 'u', 'x')\

@@ -10,6 +10,7 @@ use super::swappable::require_swappable;
 use crate::error::{Error, Result};
 use crate::pg::catalog::Catalog;
 use crate::pg::identity::{self, Settings};
+use crate::pg::waitpoint::{self, Waitpoint};
 use crate::pg::{locks, spi, storage};
 use crate::projection::registry::Projection;
 use pgrx::pg_sys;
@@ -23,15 +24,10 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    /// The schema of a projection's shadow.
-    pub fn schema(projection: &Projection) -> String {
-        format!("refold_shadow_{}", projection.id)
-    }
-
     /// Makes the empty shadow, with all keys, checks and indexes. 0A000 if a live table cannot be swapped, 42P06 if the
     /// schema exists. The caller holds a lock on the live tables.
     pub fn create(catalog: &Catalog, projection: &Projection) -> Result<Self> {
-        let schema = Self::schema(projection);
+        let schema = schema_of(projection.id);
         let to = Self::destination(catalog, projection)?;
         projection.tables.iter().try_for_each(|&table| require_swappable(catalog, table))?;
         let statements = projection
@@ -49,7 +45,8 @@ impl Shadow {
         identity::as_owner(projection.owner, &pinned, || {
             statements.iter().try_for_each(|statement| spi::command(statement).map(drop))
         })?;
-        make_member(catalog, &to, &schema)?;
+        let tables: Vec<_> = to.tables.iter().map(|table| to.of(table)).collect();
+        set_members(catalog, &schema, &tables, "ADD")?;
         Self::open(catalog, projection)?.ok_or_else(|| Error::damaged("the shadow is gone as soon as made"))
     }
 
@@ -60,28 +57,24 @@ impl Shadow {
         Ok(Some(shadow))
     }
 
-    /// The shadow that is there, whatever has become of it.
-    pub fn find(catalog: &Catalog, projection: &Projection) -> Result<Option<Self>> {
-        const SQL: &str = "SELECT c.oid FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
-            WHERE n.nspname = $1 AND c.relname = (SELECT l.relname FROM pg_class AS l WHERE l.oid = $2) AND c.relkind = 'r' \
-              AND EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid \
-                WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e' \
-                  AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'refold')";
+    /// The shadow that is there, if any. 55000 if a table of it is called otherwise than the live one by now.
+    fn find(catalog: &Catalog, projection: &Projection) -> Result<Option<Self>> {
         let to = Self::destination(catalog, projection)?;
-        let mut tables = Vec::with_capacity(projection.tables.len());
-        for &live in &projection.tables {
-            let args = [spi::arg(Self::schema(projection)), spi::arg(live)];
-            let found: Option<pg_sys::Oid> = identity::as_refold_pinned(catalog.owner, || {
-                spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0)))
-            })?;
-            let Some(table) = found else { return Ok(None) };
-            tables.push(table);
-        }
+        let Some(members) = members(catalog, &schema_of(projection.id))? else { return Ok(None) };
+        let tables = to.tables.iter().map(|table| {
+            let found = members.iter().find(|(_, name)| *name == table.name).map(|&(oid, _)| oid);
+            found.ok_or_else(|| {
+                Error::wrong_state(format!("table {} has no shadow", table.qualified))
+                    .detail("It was renamed since the shadow was made.")
+                    .hint("Start the rebuild again.")
+            })
+        });
+        let tables = tables.collect::<Result<_>>()?;
         Ok(Some(Self { to, tables }))
     }
 
     fn destination(catalog: &Catalog, projection: &Projection) -> Result<Destination> {
-        Destination::copies(catalog, projection, Self::schema(projection))
+        Destination::copies(catalog, projection, schema_of(projection.id))
     }
 
     /// Exchanges the storage of the live tables and the shadow's; called again, swaps back. The caller holds
@@ -100,6 +93,7 @@ impl Shadow {
         for (&live, &shadow) in projection.tables.iter().zip(&self.tables) {
             require_swappable(catalog, live)?;
             storage::swap(live, shadow);
+            waitpoint::reach(Waitpoint::SwapExchanged);
         }
         Ok(())
     }
@@ -127,40 +121,51 @@ impl Shadow {
     }
 }
 
-/// Makes schema and tables members of the extension.
-fn make_member(catalog: &Catalog, to: &Destination, schema: &str) -> Result<()> {
-    identity::as_refold_quiet(catalog.owner, || {
-        for table in &to.tables {
-            spi::command(&format!("ALTER EXTENSION refold ADD TABLE {}", to.of(table)))?;
-        }
-        spi::command(&format!("ALTER EXTENSION refold ADD SCHEMA {schema}"))
-    })?;
-    Ok(())
+/// The schema of a projection's shadow.
+fn schema_of(projection: i32) -> String {
+    format!("refold_shadow_{projection}")
 }
 
-/// Removes a projection's shadow, and the storage that it has by then; nothing where there is none.
+/// Removes a projection's shadow, with the storage that it has by then, whatever has become of the projection and its
+/// tables; nothing where there is none. A schema of that name that is somebody else's stays.
 pub fn remove(catalog: &Catalog, projection: i32) -> Result<()> {
-    const SQL: &str = "SELECT format('%s %s', CASE d.classid WHEN 'pg_class'::regclass THEN 'TABLE' ELSE 'SCHEMA' END, \
-          m.name) \
-        FROM pg_namespace AS n \
-        CROSS JOIN LATERAL (SELECT 'pg_namespace'::regclass, n.oid, format('%I', n.nspname) \
-          UNION ALL SELECT 'pg_class'::regclass, c.oid, format('%I.%I', n.nspname, c.relname) FROM pg_class AS c \
-            WHERE c.relnamespace = n.oid AND c.relkind = 'r') AS m (class, oid, name) \
-        JOIN pg_depend AS d ON d.classid = m.class AND d.objid = m.oid AND d.deptype = 'e' \
-        WHERE n.nspname = $1";
-    let schema = format!("refold_shadow_{projection}");
-    let members: Vec<String> = identity::as_refold_pinned(catalog.owner, || {
-        spi::query_once(SQL, &[spi::arg(schema.as_str())], spi::Snapshot::Latest, |rows| {
-            (0..rows.len()).map(|row| rows.need(row, 0)).collect()
-        })
-    })?;
+    let schema = schema_of(projection);
+    let Some(members) = members(catalog, &schema)? else { return Ok(()) };
+    let tables: Vec<_> = members.iter().map(|(_, name)| format!("{schema}.{name}")).collect();
+    set_members(catalog, &schema, &tables, "DROP")?;
     identity::as_refold_quiet(catalog.owner, || {
-        for member in &members {
-            spi::command(&format!("ALTER EXTENSION refold DROP {member}"))?;
+        spi::command(&format!("DROP SCHEMA {schema} CASCADE")).map(drop)
+    })
+}
+
+/// The tables of a shadow with their names, quoted; none if no such schema is a member of the extension.
+fn members(catalog: &Catalog, schema: &str) -> Result<Option<Vec<(pg_sys::Oid, String)>>> {
+    const SCHEMA: &str = "SELECT n.oid FROM pg_namespace AS n JOIN pg_depend AS d ON d.objid = n.oid \
+        JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'refold' \
+        WHERE n.nspname = $1 AND d.classid = 'pg_namespace'::regclass AND d.refclassid = 'pg_extension'::regclass \
+          AND d.deptype = 'e'";
+    const TABLES: &str = "SELECT c.oid, quote_ident(c.relname) FROM pg_class AS c JOIN pg_depend AS d ON d.objid = c.oid \
+        WHERE c.relnamespace = $1 AND c.relkind = 'r' AND d.classid = 'pg_class'::regclass \
+          AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' ORDER BY c.oid";
+    identity::as_refold_pinned(catalog.owner, || {
+        let found: Option<pg_sys::Oid> =
+            spi::query_once(SCHEMA, &[spi::arg(schema)], spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0)))?;
+        let Some(schema) = found else { return Ok(None) };
+        spi::query_once(TABLES, &[spi::arg(schema)], spi::Snapshot::Latest, |rows| {
+            (0..rows.len()).map(|row| Ok((rows.need(row, 0)?, rows.need(row, 1)?))).collect::<Result<_>>()
+        })
+        .map(Some)
+    })
+}
+
+/// Makes schema and tables members of the extension, or not.
+fn set_members(catalog: &Catalog, schema: &str, tables: &[String], change: &str) -> Result<()> {
+    identity::as_refold_quiet(catalog.owner, || {
+        for table in tables {
+            spi::command(&format!("ALTER EXTENSION refold {change} TABLE {table}"))?;
         }
-        spi::command(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE"))
-    })?;
-    Ok(())
+        spi::command(&format!("ALTER EXTENSION refold {change} SCHEMA {schema}")).map(drop)
+    })
 }
 
 /// The indexes and toast tables of these tables, in the order in which they are locked after them.
@@ -190,8 +195,12 @@ pub fn fingerprint(catalog: &Catalog, projection: &Projection) -> Result<String>
 /// One step of a shadow's life, for tests: `create`, `swap`, `analyze` or `drop`.
 pub fn step(catalog: &Catalog, name: &str, step: &str) -> Result<()> {
     let projection = super::lock_with_tables(catalog, name)?;
-    projection.require_owner()?;
     let missing = || Error::wrong_state(format!("projection \"{name}\" has no shadow"));
+    if step == "drop" {
+        members(catalog, &schema_of(projection.id))?.ok_or_else(missing)?;
+        return remove(catalog, projection.id);
+    }
+    projection.require_owner()?;
     let open = || Shadow::open(catalog, &projection)?.ok_or_else(missing);
     match step {
         "create" => Shadow::create(catalog, &projection).map(drop),
@@ -207,10 +216,6 @@ pub fn step(catalog: &Catalog, name: &str, step: &str) -> Result<()> {
             tables.extend(parts(catalog, &tables)?);
             tables.iter().for_each(|&table| locks::lock_relation(table, locks::Mode::AccessExclusive));
             shadow.swap(catalog, &projection, &fingerprint)
-        }
-        "drop" => {
-            Shadow::find(catalog, &projection)?.ok_or_else(missing)?;
-            remove(catalog, projection.id)
         }
         _ => Err(Error::bad_value(format!("unknown step \"{step}\""))),
     }

@@ -61,10 +61,11 @@ const QUERIES: [(&str, &str); 8] = [
     ),
 ];
 
-/// refold's tables, the read models, and what they keep their long values in.
+/// refold's tables, the read models, their shadows, and what they keep their long values in.
 const CHECKED: &str = "WITH main AS (
     SELECT c.oid, c.reltoastrelid FROM pg_class AS c
      WHERE c.relkind = 'r' AND (c.relnamespace = 'refold'::regnamespace
+       OR c.relnamespace::regnamespace::text LIKE 'refold\\_shadow\\_%'
        OR c.oid IN (SELECT t.relation::oid FROM refold.projection_table AS t))
   ), checked AS (SELECT oid FROM main UNION SELECT reltoastrelid FROM main WHERE reltoastrelid <> 0) ";
 

@@ -22,7 +22,7 @@ enum Act {
 }
 
 /// A new kind of command, or of process, gets a line here: whichever process waits at the waitpoint is killed.
-pub const VICTIMS: [Victim; 8] = [
+pub const VICTIMS: [Victim; 9] = [
     Victim { name: "append of 3 events", phases: &["append"], prepare: "", act: Act::Append(3), undo: "" },
     Victim { name: "append of 1 event", phases: &["append"], prepare: "", act: Act::Append(1), undo: "" },
     Victim {
@@ -66,6 +66,14 @@ pub const VICTIMS: [Victim; 8] = [
         prepare: "",
         act: Act::Sql("SELECT refold.verify_projection('visit')"),
         undo: "",
+    },
+    Victim {
+        name: "swap of storage",
+        phases: &["swap"],
+        // From here to the swap's locks nobody appends, so that both tables have one content.
+        prepare: "SELECT refold._shadow_step('cart', 'create'); INSERT INTO refold_shadow_1.cart TABLE cart",
+        act: Act::Sql("SELECT refold._shadow_step('cart', 'swap')"),
+        undo: "SELECT refold._shadow_step('cart', 'drop')",
     },
 ];
 

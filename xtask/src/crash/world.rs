@@ -63,10 +63,10 @@ impl<'a> World<'a> {
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
-    /// The projections' definitions, as text.
+    /// The projections' definitions, and which files are their tables', as text.
     pub fn registry(&self, client: &mut Client) -> Result<String> {
         let sql =
-            "SELECT coalesce(string_agg(concat_ws(' ', name, handler, generation), ', ' ORDER BY name), '')
+            "SELECT coalesce(string_agg(concat_ws(' ', name, handler, generation, (SELECT array_agg(pg_relation_filenode(t)) FROM unnest(tables) AS t)), ', ' ORDER BY name), '')
                      FROM refold.projections";
         Ok(client.query_one(sql, &[]).map_err(explain)?.try_get(0)?)
     }
