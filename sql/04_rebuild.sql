@@ -31,10 +31,10 @@ CREATE FUNCTION refold.create_projection(
 COMMENT ON FUNCTION refold.create_projection(text, regprocedure, regclass[], text[], regprocedure, boolean, boolean) IS
   'Creates a projection and builds its model from the log; without build, start_rebuild does. The handler is f(refold.event) or f(refold.event[]) RETURNS void, or the fold f(T, refold.event) RETURNS T over the table T.';
 
-CREATE FUNCTION refold.rebuild_projection(name text, handler regprocedure DEFAULT NULL)
+CREATE FUNCTION refold.rebuild_projection(name text, handler regprocedure DEFAULT NULL, key jsonb DEFAULT NULL)
 RETURNS refold.rebuild_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_rebuild_projection';
-COMMENT ON FUNCTION refold.rebuild_projection(text, regprocedure) IS
-  'Builds a projection''s model anew from the log, with a new handler if one is given, while appends go on; the model changes when the caller''s transaction commits.';
+COMMENT ON FUNCTION refold.rebuild_projection(text, regprocedure, jsonb) IS
+  'Builds a projection''s model anew from the log, with a new handler if one is given, while appends go on; the model changes when the caller''s transaction commits. With a key (of a fold, as verify_projection shows it) it builds that row only.';
 
 CREATE FUNCTION refold.verify_projection(
   name text, OUT relation regclass, OUT key jsonb, OUT live jsonb, OUT rebuilt jsonb

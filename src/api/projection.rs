@@ -37,7 +37,18 @@ fn rebuild_projection(call: &Call) -> Result<Option<Datum>> {
     refuse_in_handler("rebuild projections")?;
     rebuild::require_read_committed("rebuild_projection")?;
     let name = projection_name(call.get(0))?;
-    report(call, rebuild::rebuild(&catalog::get()?, &name, call.get(1))?)
+    let handler: Option<Oid> = call.get(1);
+    report(
+        call,
+        match (call.datum(2), handler) {
+            (None, handler) => rebuild::rebuild(&catalog::get()?, &name, handler)?,
+            (Some(key), None) => rebuild::rebuild_key(&name, key)?,
+            (Some(_), Some(_)) => {
+                return Err(Error::bad_value("one row cannot have another handler than the others")
+                    .hint("Leave handler or key out."));
+            }
+        },
+    )
 }
 
 fn verify_projection(call: &Call) -> Result<Option<Datum>> {

@@ -71,7 +71,7 @@ pub fn append(
     // I1: the gate first, and to the transaction's end.
     let catalog = catalog::get_under_gate()?;
     waitpoint::reach(Waitpoint::AppendGateHeld);
-    locks::lock_key(locks::Domain::Stream, locks::hash(stream.as_str().as_bytes(), 0));
+    lock_stream(stream.as_str());
     waitpoint::reach(Waitpoint::AppendStreamLocked);
 
     let version = identity::as_refold(catalog.owner, || {
@@ -111,6 +111,11 @@ pub fn append(
             row.position.map(|position| Appended { stream_version: row.stream_version, position })
         })
         .ok_or_else(|| Error::bad_value("events must not be empty"))
+}
+
+/// Waits for whoever appends to the stream.
+pub fn lock_stream(stream: &str) {
+    locks::lock_key(locks::Domain::Stream, locks::hash(stream.as_bytes(), 0));
 }
 
 /// The version that the stream is at now, 0 where it does not exist. 40001 if the transaction's snapshot is older.

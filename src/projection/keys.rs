@@ -19,6 +19,13 @@ pub struct Key {
     hash: u64,
 }
 
+impl Key {
+    /// A key with the hash that `hash_record_extended` gives for the row of its values.
+    pub fn new(values: Vec<pg_sys::Datum>, hash: u64) -> Self {
+        Self { values, hash }
+    }
+}
+
 /// The types of a projection's key, and how to compute it.
 pub struct KeyFunction {
     pub types: Vec<pg_sys::Oid>,

@@ -296,6 +296,14 @@ pub fn find(catalog: &Catalog, name: &str) -> Result<Projection> {
     found.ok_or_else(|| Error::unknown_projection(name))
 }
 
+/// The fingerprint of the handler and the key by which the model was last built.
+pub fn fingerprint(catalog: &Catalog, projection: i32) -> Result<String> {
+    const SQL: &str = "SELECT p.fingerprint FROM refold.projection AS p WHERE p.projection_id = $1";
+    identity::as_refold_pinned(catalog.owner, || {
+        spi::query_once(SQL, &[spi::arg(projection)], spi::Snapshot::Latest, |rows| rows.need(0, 0))
+    })
+}
+
 /// What the cut-over writes about the build.
 pub struct Built {
     pub events: i64,

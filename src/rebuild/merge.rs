@@ -54,6 +54,21 @@ pub fn merge(catalog: &Catalog, projection: &Projection, copy: &Copy) -> Result<
     })
 }
 
+/// Merges the copy of one row, whose key the literals are.
+pub fn merge_key(projection: &Projection, copy: &Copy, literals: &[String]) -> Result<Rows> {
+    let mut rows = Rows::default();
+    projection.as_owner(|| {
+        for table in &copy.to.tables {
+            let this =
+                table.on_key(|n, column| format!("l.{} {} {}", column.name, column.equals, literals[n]));
+            rows.deleted += run(&format!("{} AND {this}", delete(copy, table, true)))?;
+            rows.updated += run(&update(copy, table))?;
+            rows.inserted += run(&insert(copy, table))?;
+        }
+        Ok(rows)
+    })
+}
+
 fn run(sql: &str) -> Result<i64> {
     spi::command(sql).map(|processed| processed as i64)
 }

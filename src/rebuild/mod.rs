@@ -10,6 +10,7 @@ mod definition;
 mod destination;
 mod gate;
 pub mod job;
+mod key;
 mod merge;
 mod replay;
 mod shadow;
@@ -17,6 +18,7 @@ mod swappable;
 mod verify;
 
 pub use gate::lock_gate;
+pub use key::rebuild_key;
 pub use shadow::step as shadow_step;
 pub use verify::verify;
 

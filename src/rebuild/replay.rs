@@ -204,14 +204,26 @@ impl<'a> Replay<'a> {
 
     fn fold_all(&mut self, up_to: Position) -> Result<()> {
         for table in &self.to.tables {
-            let sql = self.fold_statement(table, up_to);
+            let sql = self.fold_statement(table, up_to, None);
             self.run(&sql)?;
         }
         Ok(())
     }
 
+    /// Folds one row, the one whose key the literals are, from the positions up to `up_to`.
+    pub fn key(&mut self, up_to: Position, literals: &[String]) -> Result<()> {
+        identity::as_owner(self.checked.projection.owner, &self.to.settings, || {
+            for table in &self.to.tables {
+                let sql = self.fold_statement(table, up_to, Some(literals));
+                self.run(&sql)?;
+            }
+            Ok(())
+        })
+    }
+
     /// CREATE TABLE AS: one row for each key, which the handler as an aggregate makes of the key's events in order.
-    fn fold_statement(&self, table: &Table, up_to: Position) -> String {
+    /// With literals, for that key only.
+    fn fold_statement(&self, table: &Table, up_to: Position, only: Option<&[String]>) -> String {
         let wanted = self.wanted(0, up_to);
         let keys: Vec<_> = (1..=table.key.len()).map(|n| format!("k{n}")).collect();
         let keyed = match &self.checked.key {
@@ -225,7 +237,11 @@ impl<'a> Replay<'a> {
                 keys.join(", ")
             ),
         };
-        let present: Vec<_> = keys.iter().map(|key| format!("r.{key} IS NOT NULL")).collect();
+        let mut wanted_rows: Vec<_> = keys.iter().map(|key| format!("r.{key} IS NOT NULL")).collect();
+        if let Some(literals) = only {
+            wanted_rows
+                .push(table.on_key(|n, column| format!("r.{} {} {}", keys[n], column.equals, literals[n])));
+        }
         let same_key =
             table.on_key(|n, column| format!("(q.s).{} {} q.{}", column.name, column.equals, keys[n]));
         format!(
@@ -237,7 +253,7 @@ impl<'a> Replay<'a> {
             columns = table.list(|name| format!("(q.s).{name} AS {name}")),
             schema = self.to.schema.as_deref().unwrap_or_default(),
             grouped = keys.iter().map(|key| format!("r.{key}")).collect::<Vec<_>>().join(", "),
-            present = present.join(" AND "),
+            present = wanted_rows.join(" AND "),
             name = spi::literal(&self.checked.projection.name),
         )
     }

@@ -6,7 +6,7 @@ GRANT USAGE ON SCHEMA refold TO stress_owner, stress_app;
 GRANT SELECT ON refold.event TO stress_owner, stress_app;
 GRANT EXECUTE ON FUNCTION
     refold.create_projection(text, regprocedure, regclass[], text[], regprocedure, boolean),
-    refold.rebuild_projection(text, regprocedure),
+    refold.rebuild_projection(text, regprocedure, jsonb),
     refold.verify_projection(text),
     refold.drop_projection(text),
     refold.lock_gate()
