@@ -34,6 +34,7 @@ extension_sql_file!("../sql/07_privileges.sql", name = "privileges", requires = 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
+    worker::launcher::register();
     #[cfg(feature = "waitpoints")]
     pg::waitpoint::define();
     pg::shim::reserve_settings();

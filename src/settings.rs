@@ -1,13 +1,21 @@
 //! The settings (GUCs) of refold.
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use std::ffi::CString;
 
 static GATE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(25);
 static GATE_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(200);
 static IDLE_GATE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 
+static DATABASE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static REBUILD_BATCH_TIME: GucSetting<i32> = GucSetting::<i32>::new(200);
 static REBUILD_MAX_RATE: GucSetting<i32> = GucSetting::<i32>::new(0);
+
+/// The database whose unfinished jobs the launcher resumes; `None`: all databases.
+pub fn database() -> Option<String> {
+    let name = DATABASE.get()?.to_string_lossy().into_owned();
+    (!name.is_empty()).then_some(name)
+}
 
 /// Milliseconds that one transaction of a rebuild job should take.
 pub fn rebuild_batch_time() -> i32 {
@@ -65,6 +73,14 @@ pub fn define() {
         i32::MAX,
         GucContext::Userset,
         GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_string_guc(
+        c"refold.database",
+        c"Sets the database whose unfinished rebuild jobs are resumed after a restart.",
+        c"Empty: all databases. Needs refold in shared_preload_libraries.",
+        &DATABASE,
+        GucContext::Sighup,
+        GucFlags::default(),
     );
     GucRegistry::define_int_guc(
         c"refold.rebuild_batch_time",

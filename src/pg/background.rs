@@ -3,9 +3,11 @@
 use super::{latch, shim};
 use crate::error::{Error, Result};
 use pgrx::bgworkers::{
-    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker,
+    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime,
+    DynamicBackgroundWorker,
 };
 use pgrx::{PgSqlErrorCode, pg_sys};
+use std::time::Duration;
 
 /// A worker that this session has started.
 pub struct Started(DynamicBackgroundWorker);
@@ -55,6 +57,31 @@ pub fn connect() -> Vec<i64> {
         pg_sys::BackgroundWorkerInitializeConnectionByOid(database.into(), pg_sys::InvalidOid, 0);
     }
     numbers.into_iter().skip(1).collect()
+}
+
+/// Connects this worker to no database: it can read what all databases share.
+pub fn connect_to_none() {
+    // SAFETY: called once, at the start of a worker.
+    unsafe {
+        shim::refold_handle_signals();
+        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
+    }
+}
+
+/// Has the server start a worker with itself, and again ten seconds after a crash; only while it loads this library.
+pub fn register_with_server(name: &str, function: &str) {
+    // SAFETY: a plain variable of the process.
+    if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        return;
+    }
+    BackgroundWorkerBuilder::new(name)
+        .set_type("refold launcher")
+        .set_library("refold")
+        .set_function(function)
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(Duration::from_secs(10)))
+        .load();
 }
 
 /// Becomes the session of `role`, so that nothing that user code leaves behind runs as a superuser. Outside a transaction.

@@ -80,6 +80,12 @@ fn require_utf8() -> Result<()> {
         .hint("Use CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0."))
 }
 
+/// Whether this database has refold.
+pub fn is_installed() -> bool {
+    // SAFETY: a catalog look-up inside a transaction.
+    unsafe { pg_sys::get_extension_oid(c"refold".as_ptr(), true) != pg_sys::InvalidOid }
+}
+
 /// refold's objects as of now.
 pub fn get() -> Result<Catalog> {
     loop {

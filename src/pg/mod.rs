@@ -10,6 +10,7 @@
 pub mod background;
 pub mod call;
 pub mod catalog;
+pub mod databases;
 pub mod event_tuple;
 pub mod failure;
 pub mod identity;

@@ -7,9 +7,13 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_database.h"
 #include "commands/progress.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
@@ -69,6 +73,8 @@ ErrorData  *refold_end_subtransaction(bool release, ResourceOwner owner);
 Datum		refold_step(FunctionCallInfo fcinfo, int event_argument);
 void		refold_set_gate(Oid gate);
 void		refold_handle_signals(void);
+TableScanDesc refold_begin_databases(void);
+const char *refold_next_database(TableScanDesc scan, Oid *oid);
 int			refold_pid_of(int backend);
 void		refold_install_hooks(void);
 
@@ -495,6 +501,37 @@ refold_handle_signals(void)
 	pqsignal(SIGINT, StatementCancelHandler);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
+}
+
+/* Starts a scan of the databases: of a shared catalog, which a worker without a database can read. */
+TableScanDesc
+refold_begin_databases(void)
+{
+	return table_beginscan_catalog(table_open(DatabaseRelationId, AccessShareLock), 0, NULL);
+}
+
+/* The next one that takes connections, its name valid until the next call; NULL at the end, which ends the scan. */
+const char *
+refold_next_database(TableScanDesc scan, Oid *oid)
+{
+	HeapTuple	tuple;
+
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (!database->datallowconn)
+			continue;
+		*oid = database->oid;
+		return NameStr(database->datname);
+	}
+	{
+		Relation	relation = scan->rs_rd;
+
+		table_endscan(scan);
+		table_close(relation, AccessShareLock);
+	}
+	return NULL;
 }
 
 /* The process of a backend, by the number that is in its virtual transaction ids; 0 if it has ended. */

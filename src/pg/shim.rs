@@ -144,6 +144,8 @@ unsafe extern "C-unwind" {
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" {
+    pub(super) fn refold_begin_databases() -> pg_sys::TableScanDesc;
+    pub(super) fn refold_next_database(scan: pg_sys::TableScanDesc, oid: *mut pg_sys::Oid) -> *const c_char;
     pub(super) fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
     // In storage.c.
     pub(super) fn refold_swap_storage(live: pg_sys::Oid, shadow: pg_sys::Oid);

@@ -1,6 +1,7 @@
-//! Background workers: one for each rebuild job that is at work.
+//! Background workers: one for each rebuild job that is at work, and the launcher.
 
 mod batches;
+pub mod launcher;
 mod steps;
 pub mod wait;
 

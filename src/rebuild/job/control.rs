@@ -53,8 +53,8 @@ fn require_grace_makes_sense(request: &Request, old: pg_sys::Oid, new: pg_sys::O
     Ok(())
 }
 
-/// The worker waits for the rebuild lock, which this transaction holds to its end.
-fn start_worker(name: &str, projection: i32, job: i64) -> Result<Started> {
+/// Asks for a worker of a job. It waits for the projection's rebuild lock, which whoever has just written the job holds.
+pub fn start_worker(name: &str, projection: i32, job: i64) -> Result<Started> {
     background::start(
         &format!("refold rebuild job {job} of {name}"),
         "refold_job_worker",
