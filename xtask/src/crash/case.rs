@@ -43,15 +43,20 @@ pub enum Kill {
     Backend,
     /// The postmaster; it is started again at once, while the backends still end.
     Postmaster,
+    /// Nobody: the session is ended in order, and all others go on.
+    Session,
 }
 
-pub const KILLS: [Kill; 2] = [Kill::Backend, Kill::Postmaster];
+/// The ways in which the server crashes.
+pub const CRASHES: [Kill; 2] = [Kill::Backend, Kill::Postmaster];
+pub const KILLS: [Kill; 3] = [Kill::Backend, Kill::Postmaster, Kill::Session];
 
 impl Kill {
     pub fn name(self) -> &'static str {
         match self {
-            Self::Backend => "backend",
-            Self::Postmaster => "postmaster",
+            Self::Backend => "backend killed",
+            Self::Postmaster => "postmaster killed",
+            Self::Session => "session ended",
         }
     }
 
@@ -68,6 +73,13 @@ impl Kill {
                 world.server.kill_postmaster()?;
                 world.server.restart()
             }
+            Self::Session => {
+                let there = "SELECT 1 FROM pg_stat_activity WHERE pid = $1";
+                witness.query_one("SELECT pg_terminate_backend($1)", &[&backend]).map_err(explain)?;
+                wait_for(|| {
+                    Ok(witness.query_opt(there, &[&backend]).map_err(explain)?.is_none().then_some(()))
+                })
+            }
         }
     }
 }
@@ -80,7 +92,7 @@ pub struct Case {
 
 impl Case {
     pub fn name(&self) -> String {
-        format!("{} killed, {} at \"{}\"", self.kill.name(), self.victim.name, self.place.name())
+        format!("{}, {} at \"{}\"", self.kill.name(), self.victim.name, self.place.name())
     }
 
     pub fn run(&self, world: &mut World) -> Result<()> {
@@ -98,9 +110,10 @@ impl Case {
         let committed = self.place == Place::AfterCommitRecord;
         let events = i64::try_from(self.victim.events())?;
         world.ledger.enter(&tag, events, if committed { Fate::Kept } else { Fate::Lost });
-        append_meanwhile(world, &mut doorman, self)?;
+        let bystander = Bystander::start(world, &mut doorman)?;
         self.kill.strike(world, victim, doorman)?;
         ensure!(act.join()?.is_err(), "the victim has got an answer");
+        bystander.finish(world)?;
 
         let mut client = world.connect_passing()?;
         let after = world.registry(&mut client)?;
@@ -108,7 +121,7 @@ impl Case {
         ensure!((after != before) == should_differ, "the registry was {before:?} and is {after:?}");
         client.close().map_err(explain)?;
         checks::check(world)?;
-        self.finish(world, committed)
+        self.finish(world, &tag)
     }
 
     fn victim_client(&self, world: &World) -> Result<Client> {
@@ -157,13 +170,13 @@ impl Case {
         .with_context(|| format!("waiting for {} at \"{}\"", self.victim.name, self.place.name()))
     }
 
-    /// What the victim wanted can be had now, and taken back; and then every projection is rebuilt.
-    fn finish(&self, world: &mut World, committed: bool) -> Result<()> {
+    /// What the victim wanted can be had now, and taken back; and then every projection is rebuilt. An append is
+    /// repeated even if it was committed: its event ids keep it from being appended twice.
+    fn finish(&self, world: &mut World, tag: &str) -> Result<()> {
         let mut client = world.connect_passing()?;
-        if !committed {
-            let tag = world.ledger.new_tag();
-            client.batch_execute(&self.victim.act(&tag)).map_err(explain).context("the second try")?;
-            world.ledger.enter(&tag, i64::try_from(self.victim.events())?, Fate::Kept);
+        if self.place != Place::AfterCommitRecord || self.victim.events() > 0 {
+            client.batch_execute(&self.victim.act(tag)).map_err(explain).context("the second try")?;
+            world.ledger.keep(tag);
         }
         client.batch_execute(self.victim.undo).map_err(explain).context("taking back the act")?;
         world.append(&mut client, "afterwards", 2)?;
@@ -173,27 +186,45 @@ impl Case {
     }
 }
 
-/// Has another session append, so that there is something to lose; where the gate is closed, or the victim holds what
-/// the append needs, it waits, and nobody learns what became of it.
-fn append_meanwhile(world: &mut World, doorman: &mut Client, case: &Case) -> Result<()> {
-    let mut client = world.connect_passing()?;
-    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).map_err(explain)?.try_get(0)?;
-    let tag = world.ledger.new_tag();
-    let append = Running::start(client, append_sql("bystander", &tag, 2));
-    let waits = "SELECT 1 FROM pg_locks WHERE pid = $1 AND NOT granted";
-    let acknowledged = wait_for(|| {
-        if append.has_ended() {
-            return Ok(Some(true));
+/// Another session's append, so that there is something to lose. With the gate closed it waits.
+struct Bystander {
+    tag: String,
+    append: Running,
+}
+
+impl Bystander {
+    fn start(world: &World, doorman: &mut Client) -> Result<Self> {
+        let mut client = world.connect_passing()?;
+        let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).map_err(explain)?.try_get(0)?;
+        let tag = world.ledger.new_tag();
+        let append = Running::start(client, append_sql("bystander", &tag, 2));
+        let waits = "SELECT relation = 'refold.gate'::regclass FROM pg_locks WHERE pid = $1 AND NOT granted";
+        let waits_at_gate = wait_for(|| {
+            if append.has_ended() {
+                return Ok(Some(None));
+            }
+            Ok(doorman.query_opt(waits, &[&pid]).map_err(explain)?.map(Some))
+        })?;
+        if let Some(row) = waits_at_gate {
+            let at_gate: Option<bool> = row.try_get(0)?;
+            ensure!(at_gate == Some(true), "another stream's append waits, and not at the gate");
+            let closed = "SELECT 1 FROM pg_locks WHERE relation = 'refold.gate'::regclass AND granted
+                             AND mode = 'ShareRowExclusiveLock'";
+            ensure!(
+                doorman.query_opt(closed, &[]).map_err(explain)?.is_some(),
+                "an append waits at an open gate"
+            );
         }
-        Ok(doorman.query_opt(waits, &[&pid]).map_err(explain)?.map(|_| false))
-    })?;
-    if acknowledged {
-        append.join()?.context("the append meanwhile")?;
+        Ok(Self { tag, append })
     }
-    let must_pass = case.victim.events() > 0;
-    ensure!(acknowledged || !must_pass, "an append waits for another stream's");
-    world.ledger.enter(&tag, 2, if acknowledged { Fate::Kept } else { Fate::Unknown });
-    Ok(())
+
+    /// Once the crash is over.
+    fn finish(self, world: &mut World) -> Result<()> {
+        let acknowledged = self.append.join()?.is_ok();
+        let fate = if acknowledged { Fate::Kept } else { Fate::Unknown };
+        world.ledger.enter(&self.tag, 2, fate);
+        Ok(())
+    }
 }
 
 /// Statements on their way in a session of their own.

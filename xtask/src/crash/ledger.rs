@@ -34,6 +34,13 @@ impl Ledger {
         self.0.push(Entry { tag: tag.to_owned(), events, fate });
     }
 
+    /// An append was repeated, and is there now.
+    pub fn keep(&mut self, tag: &str) {
+        for entry in self.0.iter_mut().filter(|entry| entry.tag == tag) {
+            entry.fate = Fate::Kept;
+        }
+    }
+
     /// Compares with the log, given as the number of events of each tag. What was unknown is settled: the log must not
     /// change its mind.
     pub fn compare(&mut self, log: &HashMap<String, i64>) -> Result<()> {

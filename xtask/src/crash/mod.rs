@@ -8,6 +8,7 @@ mod case;
 mod checks;
 mod controls;
 mod ledger;
+mod prepared;
 mod run;
 mod scarce;
 mod unflushed;
@@ -22,7 +23,7 @@ use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::server_log;
 use crate::toolchain::Postgres;
-use case::{Case, KILLS, Kill, Place};
+use case::{CRASHES, Case, KILLS, Kill, Place};
 use run::Run;
 use victim::VICTIMS;
 use world::{World, explain};
@@ -61,7 +62,7 @@ fn all(pg: &Postgres, sample: bool, only: &str, report: &mut Report) -> Result<(
         controls::run(server, run);
         Ok(0)
     })?;
-    ensure!(run.has_run(), "no case has {only:?} in its name");
+    ensure!(run.ran() > 0, "no case has {only:?} in its name");
     Ok(())
 }
 
@@ -89,8 +90,9 @@ fn on_server(
         return Ok(());
     }
     let mut server = Server::start(pg, extension, options)?;
+    let ran_before = run.ran();
     let killed = cases(&server, run)?;
-    if !run.has_failed() {
+    if run.ran() > ran_before && !run.has_failed() {
         run.closing_case("server log", || server_log::check_after_kills(&server.log_file(), killed));
     }
     if run.has_failed() {
@@ -107,9 +109,11 @@ fn crashes(server: &Server, sample: bool, run: &mut Run) -> Result<usize> {
     for case in cases(&world, sample)? {
         count(run.case(&case.name(), || case.run(&mut world)), case.kill);
     }
-    for kill in KILLS {
-        let name = format!("{} killed, after commits that are not on disk", kill.name());
+    for kill in CRASHES {
+        let name = format!("{}, after commits that are not on disk", kill.name());
         count(run.case(&name, || unflushed::run(kill, &mut world)), kill);
+        let name = format!("{}, with appends prepared", kill.name());
+        count(run.case(&name, || prepared::run(kill, &mut world)), kill);
     }
     Ok(killed)
 }

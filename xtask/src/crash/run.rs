@@ -27,7 +27,7 @@ impl<'a> Run<'a> {
         runs
     }
 
-    /// A case of whoever ran any.
+    /// A case whatever is wanted, at a server's end.
     pub fn closing_case(&mut self, name: &str, case: impl FnOnce() -> Result<()>) {
         self.report.case(&format!("crash: {name}"), case);
     }
@@ -36,7 +36,8 @@ impl<'a> Run<'a> {
         self.report.failures() > self.failures_before
     }
 
-    pub fn has_run(&self) -> bool {
-        self.ran > 0
+    /// How many were run.
+    pub fn ran(&self) -> usize {
+        self.ran
     }
 }

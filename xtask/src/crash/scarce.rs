@@ -1,13 +1,12 @@
 //! No crash, but nothing left: of the disk that a rebuild's copy is on, of the lock table, of the connections.
 
-use anyhow::{Context, Result, bail, ensure};
-use postgres::Client;
+use anyhow::{Context, Result, ensure};
 use postgres::error::SqlState;
 
 use super::checks;
 use super::ledger::Fate;
 use super::run::Run;
-use super::world::{World, append_sql, explain};
+use super::world::{World, append_sql, expect, explain};
 use crate::account::Account;
 use crate::server::{Server, ServerOptions};
 use crate::small_disk::SmallDisk;
@@ -49,15 +48,6 @@ pub fn run(server: &Server, run: &mut Run) -> Result<()> {
     run.case("a full lock table under a rebuild", || full_lock_table(&mut world));
     run.case("no connection left", || no_connection_left(&mut world));
     Ok(())
-}
-
-/// Fails unless the statements fail with this code.
-fn expect(client: &mut Client, sql: &str, code: &SqlState) -> Result<()> {
-    match client.batch_execute(sql) {
-        Ok(()) => bail!("it works, and should fail with {}: {sql}", code.code()),
-        Err(error) if error.code() == Some(code) => Ok(()),
-        Err(error) => Err(explain(error)).with_context(|| format!("not {}: {sql}", code.code())),
-    }
 }
 
 /// All is as it was, and the rebuild that failed works now.

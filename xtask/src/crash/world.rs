@@ -1,6 +1,7 @@
 //! A database with projections and events, and what its clients know about it.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
+use postgres::error::SqlState;
 use postgres::{Client, Config, NoTls};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -72,14 +73,24 @@ impl<'a> World<'a> {
     }
 }
 
-/// One call that appends `events` events, each marked with the tag; their product is the stream's own.
+/// One call that appends `events` events, each marked with the tag; said again, it finds what it has appended.
 pub fn append_sql(stream: &str, tag: &str, events: usize) -> String {
     format!(
         "SELECT refold.append_events('{stream}', (SELECT jsonb_agg(jsonb_build_object('type', 'sold',
+           'event_id', md5(concat('{tag}', n))::uuid, 'metadata', jsonb_build_object('tag', '{tag}'),
            'data', jsonb_build_object('sku', '{stream}', 'n', n, 'note',
-             (SELECT string_agg(md5(concat(n, i)), '') FROM generate_series(1, n * 20) AS i)),
-           'metadata', jsonb_build_object('tag', '{tag}'))) FROM generate_series(1, {events}) AS n))"
+             (SELECT string_agg(md5(concat(n, i)), '') FROM generate_series(1, n * 20) AS i))))
+           FROM generate_series(1, {events}) AS n))"
     )
+}
+
+/// Fails unless the statements fail with this code.
+pub fn expect(client: &mut Client, sql: &str, code: &SqlState) -> Result<()> {
+    match client.batch_execute(sql) {
+        Ok(()) => bail!("it works, and should fail with {}: {sql}", code.code()),
+        Err(error) if error.code() == Some(code) => Ok(()),
+        Err(error) => Err(explain(error)).with_context(|| format!("not {}: {sql}", code.code())),
+    }
 }
 
 /// What the server said, with DETAIL: the client's own text is only `db error`.
