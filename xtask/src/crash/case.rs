@@ -186,7 +186,7 @@ impl Case {
     }
 }
 
-/// Another session's append, so that there is something to lose. With the gate closed it waits.
+/// Another session's append, so that there is something to lose. It may wait only for a cut-over.
 struct Bystander {
     tag: String,
     append: Running,
@@ -198,22 +198,19 @@ impl Bystander {
         let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).map_err(explain)?.try_get(0)?;
         let tag = world.ledger.new_tag();
         let append = Running::start(client, append_sql("bystander", &tag, 2));
-        let waits = "SELECT relation = 'refold.gate'::regclass FROM pg_locks WHERE pid = $1 AND NOT granted";
-        let waits_at_gate = wait_for(|| {
+        // The gate, or a model's table.
+        let waits = "SELECT EXISTS (SELECT FROM pg_locks AS h WHERE h.relation = w.relation AND h.granted
+                        AND h.mode IN ('ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
+                       FROM pg_locks AS w WHERE w.pid = $1 AND NOT w.granted";
+        let waits_for_rebuild = wait_for(|| {
             if append.has_ended() {
                 return Ok(Some(None));
             }
             Ok(doorman.query_opt(waits, &[&pid]).map_err(explain)?.map(Some))
         })?;
-        if let Some(row) = waits_at_gate {
-            let at_gate: Option<bool> = row.try_get(0)?;
-            ensure!(at_gate == Some(true), "another stream's append waits, and not at the gate");
-            let closed = "SELECT 1 FROM pg_locks WHERE relation = 'refold.gate'::regclass AND granted
-                             AND mode = 'ShareRowExclusiveLock'";
-            ensure!(
-                doorman.query_opt(closed, &[]).map_err(explain)?.is_some(),
-                "an append waits at an open gate"
-            );
+        if let Some(row) = waits_for_rebuild {
+            let for_rebuild: bool = row.try_get(0)?;
+            ensure!(for_rebuild, "an append to another stream waits, and not for a cut-over");
         }
         Ok(Self { tag, append })
     }

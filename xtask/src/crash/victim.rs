@@ -70,9 +70,12 @@ pub const VICTIMS: [Victim; 9] = [
     Victim {
         name: "swap of storage",
         phases: &["swap"],
-        // From here to the swap's locks nobody appends, so that both tables have one content.
-        prepare: "SELECT refold._shadow_step('cart', 'create'); INSERT INTO refold_shadow_1.cart TABLE cart",
-        act: Act::Sql("SELECT refold._shadow_step('cart', 'swap')"),
+        prepare: "SELECT refold._shadow_step('cart', 'create')",
+        // From the copying to the swap's locks nobody appends, so that both tables have one content.
+        act: Act::Sql(
+            "DELETE FROM refold_shadow_1.cart; INSERT INTO refold_shadow_1.cart TABLE cart;
+             SELECT refold._shadow_step('cart', 'swap')",
+        ),
         undo: "SELECT refold._shadow_step('cart', 'drop')",
     },
 ];
