@@ -11,7 +11,16 @@ use crate::workspace::{self, Workspace};
 
 /// The packages beside the extension; they are built apart from it, because cargo unifies the features of what is
 /// built together, and the extension's many dependencies would be compiled a second time.
-const TOOLS: [&str; 6] = ["--package", "xtask", "--package", "refold-model", "--package", "refold-stress"];
+const TOOLS: [&str; 8] = [
+    "--package",
+    "xtask",
+    "--package",
+    "refold-model",
+    "--package",
+    "refold-scenes",
+    "--package",
+    "refold-stress",
+];
 
 /// rustfmt and clippy on everything, warnings denied.
 pub fn check(pg: &Postgres, report: &mut Report) -> Result<()> {

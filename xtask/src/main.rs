@@ -13,6 +13,7 @@ mod packages;
 mod play;
 mod regress;
 mod report;
+mod scenes;
 mod server;
 mod server_log;
 mod small_disk;
@@ -58,7 +59,7 @@ enum Task {
     Model(model::Args),
     /// Run the pg_regress scripts of pg_test/sql
     Regress(Selection),
-    /// Run the pg_isolation_regress specs of pg_test/specs
+    /// Run the pg_isolation_regress specs of pg_test/specs, and the scenes: matrix, six_cases
     Isolation(Selection),
     /// Check format and lints, warnings denied
     Check,

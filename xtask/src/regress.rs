@@ -13,6 +13,7 @@ use std::process::Command;
 
 use crate::logs::copy_tree;
 use crate::report::Report;
+use crate::scenes;
 use crate::server::{self, Server};
 use crate::toolchain::Postgres;
 use crate::workspace::{EXTENSION, Workspace};
@@ -61,7 +62,7 @@ pub fn run_suite(
     report: &mut Report,
 ) -> Result<()> {
     let pg_test = Workspace::current()?.pg_test();
-    let names = select(suite, &pg_test, &selection.names)?;
+    let (names, scenes) = select(suite, &pg_test, &selection.names)?;
     let results = server.results_dir().join(suite.name());
     let input = server.results_dir().join(format!("{}.input", suite.name()));
     prepare_input(suite, &pg_test, &input, &names)?;
@@ -72,7 +73,8 @@ pub fn run_suite(
         report.case(&format!("{} {name}", suite.name()), || test.run(pg, server, selection.accept));
     }
     // The copies would only be a burden to whoever reads the logs.
-    fs::remove_dir_all(&input).context("cannot remove the copied input")
+    fs::remove_dir_all(&input).context("cannot remove the copied input")?;
+    scenes.into_iter().try_for_each(|name| scenes::run(name, selection.accept, server, report))
 }
 
 struct Test<'a> {
@@ -141,9 +143,9 @@ fn expected_file(pg_test: &Path, name: &str) -> PathBuf {
     pg_test.join("expected").join(format!("{name}.out"))
 }
 
-/// The tests of `suite` that are wanted, in order of name. None at all is a failure: a suite must not pass by being
-/// lost.
-fn select(suite: Suite, pg_test: &Path, wanted: &[String]) -> Result<Vec<String>> {
+/// The tests of `suite` that are wanted, in order of name, and the scenes. None at all is a failure: a suite must not
+/// pass by being lost.
+fn select(suite: Suite, pg_test: &Path, wanted: &[String]) -> Result<(Vec<String>, Vec<&'static str>)> {
     let all = names_in(suite, pg_test)?;
     ensure!(!all.is_empty(), "there are no {} tests in {}", suite.name(), pg_test.display());
     let other = if suite == Suite::Regress { Suite::Isolation } else { Suite::Regress };
@@ -151,10 +153,15 @@ fn select(suite: Suite, pg_test: &Path, wanted: &[String]) -> Result<Vec<String>
     if let Some(name) = all.iter().find(|name| others.contains(name)) {
         bail!("a script and a spec are both called {name}: they would share pg_test/expected/{name}.out");
     }
-    if let Some(unknown) = wanted.iter().find(|name| !all.contains(name)) {
-        bail!("there is no {} test {unknown:?}; there are: {}", suite.name(), all.join(", "));
+    let scenes: &[_] = if suite == Suite::Isolation { &scenes::NAMES } else { &[] };
+    let known = |name: &str| all.iter().any(|known| known == name) || scenes.contains(&name);
+    if let Some(unknown) = wanted.iter().find(|name| !known(name)) {
+        let names: Vec<_> = all.iter().map(String::as_str).chain(scenes.iter().copied()).collect();
+        bail!("there is no {} test {unknown:?}; there are: {}", suite.name(), names.join(", "));
     }
-    Ok(all.into_iter().filter(|name| wanted.is_empty() || wanted.contains(name)).collect())
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let scenes = scenes.iter().copied().filter(|name| is_wanted(name)).collect();
+    Ok((all.into_iter().filter(|name| is_wanted(name)).collect(), scenes))
 }
 
 fn names_in(suite: Suite, pg_test: &Path) -> Result<Vec<String>> {
