@@ -16,7 +16,7 @@ use crate::shared::Shared;
 
 pub const APPEND: &str = "SELECT stream_version, position FROM refold.append_event($1, $2, $3::text::jsonb, \
     $4::text::jsonb, $5, $6::text::uuid)";
-const APPEND_BATCH: &str =
+pub const APPEND_BATCH: &str =
     "SELECT stream_version, position FROM refold.append_events($1, $2::text::jsonb, $3)";
 
 /// How often a transaction is tried again after a serialization failure or a deadlock.
@@ -258,16 +258,7 @@ impl<'a> Appender<'a> {
                 [&append.stream, &draft.event_type, &draft.data, &metadata, &expected, &append.event_id];
             self.session.client.query_one(&self.append, &args)?
         } else {
-            let element = |(index, draft): (usize, &crate::plan::Draft)| {
-                let id = append.event_id_of(index).map(|id| format!(r#", "event_id": "{id}""#));
-                let id = id.unwrap_or_default();
-                format!(
-                    r#"{{"type": "{}", "data": {}, "metadata": {metadata}{id}}}"#,
-                    draft.event_type, draft.data
-                )
-            };
-            let elements: Vec<_> = append.drafts.iter().enumerate().map(element).collect();
-            let events = format!("[{}]", elements.join(", "));
+            let events = append.as_json(&metadata);
             self.session.client.query_one(&self.append_batch, &[&append.stream, &events, &expected])?
         };
         self.shared.stats.append_took(started);

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::operation::Operation;
 use crate::plan::generator;
 use crate::session::{Fault, OWNER, Role, Session};
-use crate::shared::Shared;
+use crate::shared::{Doing, Shared};
 
 const DROP: &str = "SELECT refold.drop_projection('tally')";
 const EMPTY: &str = "DELETE FROM tally";
@@ -19,19 +19,21 @@ pub struct Deployer<'a> {
     session: Session<'a>,
     shared: &'a Shared,
     rng: StdRng,
+    /// Nothing beside a drop or a creation while the gate is closed, and no ALTER TABLE.
+    short_gates: bool,
 }
 
 impl<'a> Deployer<'a> {
-    pub fn open(shared: &'a Shared) -> Result<Self> {
+    pub fn open(shared: &'a Shared, short_gates: bool) -> Result<Self> {
         let session = Session::open(shared, Role::Deployer, Some(OWNER))?;
-        Ok(Self { session, shared, rng: generator(shared.seed, 2000) })
+        Ok(Self { session, shared, rng: generator(shared.seed, 2000), short_gates })
     }
 
     pub fn run(mut self) -> Result<()> {
         while !self.shared.is_load_over() {
             thread::sleep(Duration::from_millis(self.rng.random_range(10..=400)));
             let (pid, from) = (self.session.pid, SystemTime::now());
-            let (operation, statements) = if self.rng.random_bool(0.6) {
+            let (operation, statements) = if self.short_gates || self.rng.random_bool(0.6) {
                 match self.exists() {
                     Ok(exists) => self.draw_tally(exists),
                     Err(error) => {
@@ -43,6 +45,10 @@ impl<'a> Deployer<'a> {
                 (Operation::Alter, self.draw_alter())
             };
             let script = statements.join("; ");
+            // An ALTER TABLE waits for the table's writers, and all appends behind it.
+            let keeps_gate =
+                operation == Operation::Alter || (operation == Operation::Drop && statements.len() > 1);
+            self.shared.begin(pid, Doing { text: script.clone(), keeps_gate });
             let outcome = match self.execute(&statements) {
                 Ok(()) => {
                     self.shared.stats.changed();
@@ -74,7 +80,7 @@ impl<'a> Deployer<'a> {
         let create =
             format!("SELECT refold.create_projection('tally', 'tally_v{version}(tally,refold.event)')");
         let end = if self.rng.random_bool(0.8) { "COMMIT" } else { "ROLLBACK" };
-        let draw = self.rng.random_range(0..100);
+        let draw = if self.short_gates { 0 } else { self.rng.random_range(0..100) };
         let words = |statements: &[&str]| statements.iter().map(|&statement| statement.to_owned()).collect();
         match (exists, draw) {
             // Nobody writes the table once that is committed.

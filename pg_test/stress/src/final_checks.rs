@@ -1,7 +1,7 @@
 //! What must hold when all is over and nothing is open.
 
 use anyhow::{Context, Result, bail, ensure};
-use postgres::Client;
+use postgres::{Client, GenericClient};
 
 use crate::ledger::{self, Logged, Outcome, Written};
 use crate::oracle::{self, Looks};
@@ -42,8 +42,7 @@ const LEFTOVERS: [(&str, &str); 6] = [
 pub fn check(shared: &Shared, followed: &mut [Followed]) -> Result<Whole> {
     let mut client = connect(&shared.config)?;
     oracle::require_all_exact(&mut client, Looks::all(), shared).context("at the end")?;
-    let logged = read_log(&mut client)?;
-    check_ledger(shared, &logged)?;
+    let logged = check_log(shared, &mut client)?;
     let mut read = 0;
     for followed in followed {
         read += followed.require_whole(&mut client)?;
@@ -55,10 +54,17 @@ pub fn check(shared: &Shared, followed: &mut [Followed]) -> Result<Whole> {
         ensure!(found.is_empty(), "at the end there is {what}: {}", found.join(", "));
     }
     let unknown = shared.ledger().iter().filter(|entry| entry.outcome == Outcome::Unknown).count();
-    Ok(Whole { logged: logged.len(), unknown, followed: read })
+    Ok(Whole { logged, unknown, followed: read })
 }
 
-fn read_log(client: &mut Client) -> Result<Vec<Logged>> {
+/// Whether the log is what the clients were told; gives how many events it has.
+pub fn check_log(shared: &Shared, client: &mut impl GenericClient) -> Result<usize> {
+    let logged = read_log(client)?;
+    check_ledger(shared, &logged)?;
+    Ok(logged.len())
+}
+
+fn read_log(client: &mut impl GenericClient) -> Result<Vec<Logged>> {
     let sql = "SELECT coalesce(metadata->>'tx', '?'), stream_id, stream_version, position FROM refold.event ORDER BY position";
     let rows = client.query(sql, &[]).map_err(explain)?;
     rows.iter()

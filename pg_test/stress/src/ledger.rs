@@ -146,6 +146,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_twice_must_be_the_same() {
+        let log = [logged("t", "a", 1, 1), logged("t", "a", 2, 2)];
+        let told = |versions: &[i64], position| Entry {
+            events: versions.iter().map(|&version| written("a", version)).collect(),
+            positions: vec![(written("a", 2), 2), (written("a", 2), position)],
+            ..entry(Outcome::Committed)
+        };
+        assert!(faults(&[told(&[1, 2, 1, 2], 2)], &log).is_empty());
+        assert_eq!(faults(&[told(&[1, 2, 1, 2], 3)], &log).len(), 1);
+        assert_eq!(faults(&[told(&[1, 2, 2, 3], 2)], &log).len(), 1);
+    }
+
+    #[test]
     fn holes_swaps_and_false_positions_are_found() {
         let swapped = [logged("t", "a", 2, 1), logged("t", "a", 1, 2)];
         assert!(faults(&[entry(Outcome::Committed)], &swapped).len() >= 2);

@@ -1,8 +1,9 @@
 //! Breaks refold, or fails to: a seeded random workload against a server, whose every snapshot is compared with the log.
 //!
-//! `plan` draws what a writer does, `appender` does it, `ledger` holds what it was told against the log; `rebuilder` and
-//! `deployer` change the projections meanwhile, `chaos` cancels and ends backends; `reader` and `poller` watch, by the
-//! `oracle`; `run` is one run of all of them, `controls` shows that they would find what they look for;
+//! `plan` draws what a writer does, `appender` does it, `retrier` appends until it is told, `ledger` holds
+//! what they were told against the log; `rebuilder` and
+//! `deployer` change the projections meanwhile, `chaos` cancels and ends backends; `probe` finds out how long an append
+//! waits, and for whom; `reader` and `poller` watch, by the `oracle`; `run` is one run of all of them, `controls` shows that they would find what they look for;
 //! `follow` is a run of appends and a poller alone.
 
 mod appender;
@@ -14,13 +15,17 @@ mod finisher;
 mod follow;
 mod history;
 mod ledger;
+mod lines;
 mod operation;
 mod oracle;
 mod plan;
 mod poller;
+mod probe;
 mod reader;
+mod rebuild_plan;
 mod rebuilder;
 mod report;
+mod retrier;
 mod run;
 mod session;
 mod shared;

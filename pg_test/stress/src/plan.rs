@@ -72,6 +72,18 @@ impl Append {
         let id = self.event_id.as_ref()?;
         Some(if self.drafts.len() == 1 { id.clone() } else { format!("{index:08x}{}", id.get(8..)?) })
     }
+
+    /// The events as `append_events` takes them, each with this metadata, which is JSON text.
+    pub fn as_json(&self, metadata: &str) -> String {
+        let element = |(index, draft): (usize, &Draft)| {
+            let id = self.event_id_of(index).map(|id| format!(r#", "event_id": "{id}""#));
+            let id = id.unwrap_or_default();
+            let Draft { event_type, data } = draft;
+            format!(r#"{{"type": "{event_type}", "data": {data}, "metadata": {metadata}{id}}}"#)
+        };
+        let elements: Vec<_> = self.drafts.iter().enumerate().map(element).collect();
+        format!("[{}]", elements.join(", "))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,6 +226,15 @@ impl Planner {
         Plan { number: self.number, isolation, steps, end, setting, think }
     }
 
+    /// An append that can be repeated until it is acknowledged, whatever the stream's version.
+    pub fn next_retried(&mut self) -> Append {
+        self.number += 1;
+        let stream = self.stream();
+        let append = self.append(stream);
+        let event_id = Some(self.event_id());
+        Append { expect: Expect::Nothing, event_id, ..append }
+    }
+
     fn hold(&mut self, longest: u64) -> Step {
         Step::Hold(self.mostly_short(longest))
     }
@@ -283,6 +304,17 @@ mod tests {
         assert_eq!(plans(7, 1, 300), plans(7, 1, 300));
         assert_ne!(plans(7, 1, 300), plans(7, 2, 300));
         assert_ne!(plans(7, 1, 300), plans(8, 1, 300));
+    }
+
+    #[test]
+    fn what_is_retried_has_its_ids() {
+        let mut planner = Planner::new(1, 0);
+        for append in (0..300).map(|_| planner.next_retried()) {
+            let ids: std::collections::HashSet<_> =
+                (0..append.drafts.len()).filter_map(|index| append.event_id_of(index)).collect();
+            assert_eq!(ids.len(), append.drafts.len());
+            assert_eq!(append.expect, Expect::Nothing);
+        }
     }
 
     #[test]

@@ -17,17 +17,25 @@ pub struct Reader<'a> {
     shared: &'a Shared,
     looks: Looks,
     rng: StdRng,
+    /// Its only isolation level, if it has but one.
+    isolation: Option<Isolation>,
 }
 
 impl<'a> Reader<'a> {
     pub fn open(shared: &'a Shared, number: u64, looks: Looks, user: Option<&str>) -> Result<Self> {
         let session = Session::open(shared, Role::Reader, user)?;
-        Ok(Self { session, shared, looks, rng: generator(shared.seed, 3000 + number) })
+        Ok(Self { session, shared, looks, rng: generator(shared.seed, 3000 + number), isolation: None })
+    }
+
+    /// Only at this level.
+    pub fn at(self, isolation: Isolation) -> Self {
+        Self { isolation: Some(isolation), ..self }
     }
 
     pub fn run(mut self) -> Result<()> {
         while !self.shared.is_over() {
-            let isolation = Isolation::draw(&mut self.rng, 30, 50, 20);
+            let drawn = Isolation::draw(&mut self.rng, 30, 50, 20);
+            let isolation = self.isolation.unwrap_or(drawn);
             if let Err(fault) = self.read(isolation) {
                 self.session.overcome(Operation::Look, fault)?;
             }

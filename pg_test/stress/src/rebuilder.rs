@@ -2,65 +2,17 @@
 //! same again; committed, rolled back, rolled back to a savepoint.
 
 use anyhow::{Context, Result, anyhow};
-use rand::RngExt;
-use rand::rngs::StdRng;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::appender::APPEND;
 use crate::ledger::{Entry, Outcome, Written};
 use crate::operation::Operation;
-use crate::plan::{Isolation, generator};
+use crate::plan::Isolation;
+use crate::rebuild_plan::{Action, Appends, End, HANDLERS, Handler, Rebuild, RebuildPlanner, replacement};
 use crate::session::{Failed, Fault, OWNER, Role, Session};
-use crate::shared::Shared;
-
-/// The projections, how their handlers are declared, and how one handler calls another.
-const HANDLERS: [(&str, &str, &str); 6] = [
-    ("cart", "state cart, event refold.event", "cart"),
-    ("sku_sales", "event refold.event", "void"),
-    ("shelf", "state shelf, event refold.event", "shelf"),
-    ("journal", "event refold.event", "void"),
-    ("bill", "events refold.event[]", "void"),
-    ("tally", "state tally, event refold.event", "tally"),
-];
-
-/// What a projection's handler is to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Handler {
-    Same,
-    Named(u8),
-    /// Replaced in the rebuild's transaction.
-    Replaced(u8),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// A statement of its own.
-    Alone,
-    Commit,
-    Rollback,
-    RollbackToSavepoint,
-}
-
-/// One transaction that rebuilds.
-#[derive(Debug)]
-struct Rebuild {
-    projections: Vec<(usize, Handler)>,
-    end: End,
-    /// What it sets for itself.
-    setting: Option<String>,
-    appends: Appends,
-}
-
-/// Whether a rebuild's transaction appends, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Appends {
-    No,
-    /// Under the gate that the rebuild has closed.
-    After,
-    /// Before the rebuild, too: it has to close the gate first.
-    Around,
-}
+use crate::shared::{Doing, Shared};
+use crate::stats::Rebuilt;
 
 /// What a transaction has appended, and whether its end was tried.
 #[derive(Default)]
@@ -69,32 +21,29 @@ struct Appended {
     ends: bool,
 }
 
-#[derive(Debug)]
-enum Action {
-    Rebuild(Rebuild),
-    Verify { projection: usize, isolation: Isolation, wait: u64 },
-}
-
 pub struct Rebuilder<'a> {
     session: Session<'a>,
     shared: &'a Shared,
-    rng: StdRng,
+    planner: RebuildPlanner,
     number: u64,
     /// Of the transactions so far.
     count: u64,
 }
 
 impl<'a> Rebuilder<'a> {
-    pub fn open(shared: &'a Shared, number: u64) -> Result<Self> {
+    pub fn open(shared: &'a Shared, number: u64, short_gates: bool) -> Result<Self> {
         let session = Session::open(shared, Role::Rebuilder, Some(OWNER))?;
-        Ok(Self { session, shared, rng: generator(shared.seed, 1000 + number), number, count: 0 })
+        let planner = RebuildPlanner::new(shared.seed, number, short_gates);
+        Ok(Self { session, shared, planner, number, count: 0 })
     }
 
     pub fn run(mut self) -> Result<()> {
         while !self.shared.is_load_over() {
-            let action = self.draw();
+            let action = self.planner.next_action();
             let from = SystemTime::now();
             let pid = self.session.pid;
+            let what = action.describe();
+            self.shared.begin(pid, Doing { text: what.clone(), keeps_gate: action.keeps_gate() });
             let mut appended = Appended::default();
             let (operation, result) = match &action {
                 Action::Rebuild(rebuild) => (Operation::Rebuild, self.rebuild(rebuild, &mut appended)),
@@ -112,56 +61,12 @@ impl<'a> Rebuilder<'a> {
                 }
             };
             self.record(&action, appended, failed);
-            let what = describe(&action);
             self.shared.timeline.add(from, format!("process {pid}: {what}: {outcome}"));
             if outcome.starts_with("55006") || outcome.starts_with("42704") {
-                thread::sleep(Duration::from_millis(self.rng.random_range(1..=50)));
+                thread::sleep(self.planner.pause());
             }
         }
         Ok(())
-    }
-
-    fn draw(&mut self) -> Action {
-        let projection = self.rng.random_range(0..HANDLERS.len());
-        if self.rng.random_bool(0.15) {
-            let isolation = Isolation::draw(&mut self.rng, 50, 40, 10);
-            let wait = if self.rng.random_bool(0.5) { self.rng.random_range(0..=250) } else { 0 };
-            return Action::Verify { projection, isolation, wait };
-        }
-        let mut projections = vec![(projection, self.handler())];
-        if self.rng.random_bool(0.04) {
-            let second = (projection + self.rng.random_range(1..HANDLERS.len())) % HANDLERS.len();
-            projections.push((second, self.handler()));
-        }
-        let end = match self.rng.random_range(0..100) {
-            0..50 => End::Alone,
-            50..78 => End::Commit,
-            78..92 => End::Rollback,
-            _ => End::RollbackToSavepoint,
-        };
-        let setting = match self.rng.random_range(0..100) {
-            0..5 => Some(format!("statement_timeout = {}", self.rng.random_range(5..=300))),
-            5..10 => Some(format!("lock_timeout = {}", self.rng.random_range(1..=60))),
-            10..25 => Some("work_mem = '64kB'".to_owned()),
-            25..30 => Some(format!("refold.gate_timeout = {}", self.rng.random_range(1..=10))),
-            _ => None,
-        };
-        let appends = match self.rng.random_range(0..100) {
-            _ if end == End::Alone => Appends::No,
-            0..10 => Appends::After,
-            10..16 => Appends::Around,
-            _ => Appends::No,
-        };
-        Action::Rebuild(Rebuild { projections, end, setting, appends })
-    }
-
-    fn handler(&mut self) -> Handler {
-        let version = self.rng.random_range(1..=2);
-        match self.rng.random_range(0..100) {
-            0..60 => Handler::Named(version),
-            60..90 => Handler::Replaced(version),
-            _ => Handler::Same,
-        }
     }
 
     fn rebuild(&mut self, rebuild: &Rebuild, appended: &mut Appended) -> Result<String, Fault> {
@@ -256,7 +161,8 @@ impl<'a> Rebuilder<'a> {
         debug_assert!(result == "void" || types.len() == 2);
         let row = self.session.client.query_one(
             "SELECT generation, events_replayed, gate_attempts, (extract(epoch FROM gate_held) * 1e6)::bigint,
-                    (extract(epoch FROM duration) * 1e6)::bigint
+                    (extract(epoch FROM duration) * 1e6)::bigint, events_under_gate,
+                    rows_inserted + rows_updated + rows_deleted
              FROM refold.rebuild_projection($1, $2::text::regprocedure)",
             &[&name, &signature],
         )?;
@@ -264,11 +170,20 @@ impl<'a> Rebuilder<'a> {
             row.try_get::<_, i64>(column)
                 .map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
         };
-        let (gate, took): (Duration, Duration) = (micros(3)?, micros(4)?);
-        let attempts: i32 = row.try_get(2)?;
-        self.shared.stats.rebuilt(took, gate, attempts);
+        let rebuilt = Rebuilt {
+            projection: name,
+            took: micros(4)?,
+            gate: micros(3)?,
+            events: row.try_get(5)?,
+            rows: row.try_get(6)?,
+            attempts: row.try_get(2)?,
+        };
+        self.shared.stats.rebuilt(rebuilt);
         let (generation, events): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        Ok(format!("generation {generation}, {events} events, {attempts} attempts, gate held {gate:.1?}"))
+        let Rebuilt { gate, rows, attempts, .. } = rebuilt;
+        Ok(format!(
+            "generation {generation}, {events} events, {rows} rows, {attempts} attempts, gate held {gate:.1?}"
+        ))
     }
 
     fn verify(&mut self, projection: usize, isolation: Isolation, wait: u64) -> Result<String, Fault> {
@@ -307,21 +222,6 @@ impl<'a> Rebuilder<'a> {
     }
 }
 
-/// The handler's wrapper: its body says which version it is, so that snapshots can tell.
-fn replacement(name: &str, function: &str, version: u8) -> String {
-    let (_, arguments, result) = HANDLERS.into_iter().find(|known| known.0 == name).unwrap_or(HANDLERS[0]);
-    let names: Vec<_> = arguments.split(", ").filter_map(|argument| argument.split(' ').next()).collect();
-    let call = format!("{name}_v{version}({})", names.join(", "));
-    let head = format!("CREATE OR REPLACE FUNCTION {function}({arguments}) RETURNS {result}");
-    let mark = format!("/* stress version {version} */");
-    match (name, result) {
-        ("tally", _) => format!("{head} LANGUAGE sql AS $$ {mark} SELECT {call} $$"),
-        ("bill", _) => format!("{head} LANGUAGE sql AS $$ {mark} SELECT {call} $$"),
-        (_, "void") => format!("{head} LANGUAGE plpgsql AS $$ BEGIN {mark} PERFORM {call}; END $$"),
-        _ => format!("{head} LANGUAGE plpgsql AS $$ BEGIN {mark} RETURN {call}; END $$"),
-    }
-}
-
 fn told(fault: &Fault) -> String {
     match fault {
         Fault::Sql(error) => match error.as_db_error() {
@@ -329,23 +229,5 @@ fn told(fault: &Fault) -> String {
             None => "connection lost".to_owned(),
         },
         Fault::Broken(_) => "broken".to_owned(),
-    }
-}
-
-fn describe(action: &Action) -> String {
-    match action {
-        Action::Rebuild(Rebuild { projections, end, setting, appends }) => {
-            let names: Vec<_> = projections
-                .iter()
-                .map(|&(projection, handler)| {
-                    format!("{} {handler:?}", HANDLERS[projection % HANDLERS.len()].0)
-                })
-                .collect();
-            let setting = setting.as_deref().unwrap_or("no setting");
-            format!("rebuild {} ({end:?}, {setting}, appends: {appends:?})", names.join(", "))
-        }
-        Action::Verify { projection, isolation, wait } => {
-            format!("verify {} ({isolation:?}, {wait} ms)", HANDLERS[projection % HANDLERS.len()].0)
-        }
     }
 }

@@ -33,6 +33,13 @@ impl fmt::Display for Report {
             "  {} events in {} transactions ({} of them prepared first); {} appends repeated, {} refused as they must",
             n.events, n.transactions, n.prepared, n.repeated, n.refused
         )?;
+        let r = &n.retried;
+        writeln!(
+            out,
+            "  {} appends whose client hung up, {} found in the log when tried again; {} raced for an event_id, {} of \
+             them for two streams",
+            r.hung_up, r.found, r.raced, r.taken
+        )?;
         let r = &n.rebuilds;
         writeln!(
             out,
@@ -46,15 +53,23 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             out,
-            "  longest rebuild {:.1?}, its gate {:.1?}, most attempts {}",
-            r.longest, r.longest_gate, r.most_attempts
+            "  longest rebuild {:.1?}, most attempts {}; gate held longest {:.1?}, for {}: {} events, {} rows merged",
+            r.longest,
+            r.most_attempts,
+            r.longest_gate.gate,
+            r.longest_gate.projection,
+            r.longest_gate.events,
+            r.longest_gate.rows
         )?;
         writeln!(
             out,
-            "  longest append {}, of the probe, whom only rebuilds and ALTER TABLE delay, {}",
-            Stall(n.longest_append),
-            Stall(n.longest_probe)
+            "  longest append of a writer {}; of the probe, whom only rebuilds and ALTER TABLE delay:",
+            Stall(n.longest_append.as_ref())
         )?;
+        writeln!(out, "    {}", Stall(n.longest_probe.as_ref()))?;
+        if n.longest_by_design.is_some() {
+            writeln!(out, "    behind who closes the gate early: {}", Stall(n.longest_by_design.as_ref()))?;
+        }
         for (operation, state, count) in &n.errors {
             writeln!(out, "  {operation:<28} {state:<16} {count:>6}")?;
         }
@@ -68,13 +83,21 @@ impl fmt::Display for Report {
     }
 }
 
-struct Stall(Option<Longest>);
+/// The last looks at a stall that are printed.
+const LOOKS: usize = 8;
 
-impl fmt::Display for Stall {
+struct Stall<'a>(Option<&'a Longest>);
+
+impl fmt::Display for Stall<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(Longest { time, at }) => write!(out, "{time:.1?} (until {})", clock(at)),
-            None => out.write_str("none"),
+        let Some(Longest { time, at, looks }) = self.0 else { return out.write_str("none") };
+        write!(out, "{time:.1?} (until {})", clock(*at))?;
+        for look in &looks[looks.len().saturating_sub(LOOKS)..] {
+            write!(out, "\n      after {:.1?}", look.after)?;
+            for line in &look.chain {
+                write!(out, "\n        {line}")?;
+            }
         }
+        Ok(())
     }
 }

@@ -13,23 +13,28 @@ use crate::final_checks;
 use crate::finisher;
 use crate::oracle::Looks;
 use crate::poller::{Followed, Poller, Source};
+use crate::probe;
 use crate::reader::Reader;
 use crate::rebuilder::Rebuilder;
 use crate::report::Report;
+use crate::retrier::Retrier;
 use crate::session::APP;
 use crate::shared::Shared;
 use crate::world;
 
 const REBUILDERS: u64 = 3;
+const RETRIERS: u64 = 1;
 const READERS: u64 = 2;
 const PULSE: Duration = Duration::from_millis(20);
 
 /// What to run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
     pub seconds: u64,
     pub seed: u64,
     pub writers: u64,
+    /// Without transactions that close the gate and then do more than cut over: appends wait for those by design.
+    pub short_gates: bool,
     /// Prints a line every few seconds.
     pub show: bool,
 }
@@ -37,6 +42,11 @@ pub struct Options {
 /// Runs the workload in the empty database of `config`, which names a superuser.
 pub fn run(config: &Config, options: Options) -> Result<Report> {
     world::set_up(config)?;
+    run_prepared(config, options)
+}
+
+/// As [`run`], in a database that was set up.
+pub fn run_prepared(config: &Config, options: Options) -> Result<Report> {
     let shared = Shared::new(config, options.seed);
     let started = Instant::now();
     let result = load(&shared, options).and_then(|mut followed| final_checks::check(&shared, &mut followed));
@@ -63,13 +73,21 @@ fn load(shared: &Shared, options: Options) -> Result<Vec<Followed>> {
                 Appender::open(shared, writer)?.run()
             }));
         }
-        for number in 1..=REBUILDERS {
-            load.push(start(scope, shared, format!("rebuilder {number}"), move || {
-                Rebuilder::open(shared, number)?.run()
+        for number in 1..=RETRIERS {
+            load.push(start(scope, shared, format!("retrier {number}"), move || {
+                Retrier::open(shared, number)?.run()
             }));
         }
-        load.push(start(scope, shared, "deployer".to_owned(), || Deployer::open(shared)?.run()));
-        load.push(start(scope, shared, "probe".to_owned(), || chaos::probe(shared)));
+        for number in 1..=REBUILDERS {
+            load.push(start(scope, shared, format!("rebuilder {number}"), move || {
+                Rebuilder::open(shared, number, options.short_gates)?.run()
+            }));
+        }
+        load.push(start(scope, shared, "deployer".to_owned(), move || {
+            Deployer::open(shared, options.short_gates)?.run()
+        }));
+        load.push(start(scope, shared, "probe".to_owned(), || probe::run(shared)));
+        load.push(start(scope, shared, "probe's watcher".to_owned(), || probe::watch(shared)));
         load.push(start(scope, shared, "chaos".to_owned(), || chaos::disturb(shared)));
         let finisher = start(scope, shared, "finisher".to_owned(), || finisher::run(shared, &read_joined));
         let mut watchers = Vec::new();

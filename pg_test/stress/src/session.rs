@@ -78,7 +78,7 @@ impl<'a> Session<'a> {
             match self.client.batch_execute("ROLLBACK") {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    self.judge(Operation::Commit, error)?;
+                    judge(self.shared, self.pid, Operation::Commit, error)?;
                 }
             }
         }
@@ -88,36 +88,12 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Counts an error that `operation` may end in; fails on any other.
-    fn judge(&self, operation: Operation, error: postgres::Error) -> Result<Failed> {
-        let Some(server) = error.as_db_error() else {
-            if self.shared.was_ended(self.pid) {
-                self.shared.stats.count_error(operation, "connection lost");
-                return Ok(Failed::Lost);
-            }
-            return Err(explain(error)).with_context(|| {
-                format!(
-                    "{operation}: the connection of process {} was lost, though nobody ended it",
-                    self.pid
-                )
-            });
-        };
-        let code = server.code().code().to_owned();
-        let fatal = matches!(server.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
-        if !operation.allows(&code) || (fatal && !self.shared.was_ended(self.pid)) {
-            return Err(explain(error))
-                .with_context(|| format!("{operation} failed in process {}", self.pid));
-        }
-        self.shared.stats.count_error(operation, &code);
-        Ok(if fatal { Failed::Lost } else { Failed::Refused })
-    }
-
     /// After a fault in `operation`: ready for the next if the fault is allowed.
     pub fn overcome(&mut self, operation: Operation, fault: Fault) -> Result<Failed> {
         match fault {
             Fault::Broken(error) => Err(error),
             Fault::Sql(error) => {
-                let failed = self.judge(operation, error)?;
+                let failed = judge(self.shared, self.pid, operation, error)?;
                 self.recover(failed)?;
                 Ok(failed)
             }
@@ -128,6 +104,26 @@ impl<'a> Session<'a> {
     pub fn require_refusal(&mut self, error: postgres::Error, sqlstate: &str) -> Result<(), Fault> {
         if error.code().is_some_and(|code| code.code() == sqlstate) { Ok(()) } else { Err(Fault::Sql(error)) }
     }
+}
+
+/// Counts an error that `operation` of the process `pid` may end in; fails on any other.
+pub fn judge(shared: &Shared, pid: i32, operation: Operation, error: postgres::Error) -> Result<Failed> {
+    let Some(server) = error.as_db_error() else {
+        if shared.was_ended(pid) {
+            shared.stats.count_error(operation, "connection lost");
+            return Ok(Failed::Lost);
+        }
+        return Err(explain(error)).with_context(|| {
+            format!("{operation}: the connection of process {pid} was lost, though nobody ended it")
+        });
+    };
+    let code = server.code().code().to_owned();
+    let fatal = matches!(server.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+    if !operation.allows(&code) || (fatal && !shared.was_ended(pid)) {
+        return Err(explain(error)).with_context(|| format!("{operation} failed in process {pid}"));
+    }
+    shared.stats.count_error(operation, &code);
+    Ok(if fatal { Failed::Lost } else { Failed::Refused })
 }
 
 impl Drop for Session<'_> {

@@ -10,11 +10,20 @@ use std::time::Duration;
 use crate::finisher::Prepared;
 use crate::history::Timeline;
 use crate::ledger::Entry;
+use crate::probe::Watch;
 use crate::session::Role;
 use crate::stats::Stats;
 
 /// Well below the server's max_prepared_transactions.
 const MAX_PREPARED: usize = 12;
+
+/// What a backend is at, for those who wait for it.
+#[derive(Debug, Clone)]
+pub struct Doing {
+    pub text: String,
+    /// Whether it closes the gate and then does more than cut over: that appends wait for it is no fault.
+    pub keeps_gate: bool,
+}
 
 pub struct Shared {
     pub config: Config,
@@ -23,10 +32,12 @@ pub struct Shared {
     stop_all: AtomicBool,
     failed: AtomicBool,
     backends: Mutex<HashMap<i32, Role>>,
+    doing: Mutex<HashMap<i32, Doing>>,
     ended: Mutex<HashSet<i32>>,
     ledger: Mutex<Vec<Entry>>,
     prepared: Mutex<Vec<Prepared>>,
     slots: AtomicUsize,
+    pub watch: Watch,
     pub timeline: Timeline,
     pub stats: Stats,
 }
@@ -40,10 +51,12 @@ impl Shared {
             stop_all: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             backends: Mutex::default(),
+            doing: Mutex::default(),
             ended: Mutex::default(),
             ledger: Mutex::default(),
             prepared: Mutex::default(),
             slots: AtomicUsize::new(0),
+            watch: Watch::default(),
             timeline: Timeline::default(),
             stats: Stats::default(),
         }
@@ -84,6 +97,20 @@ impl Shared {
 
     pub fn forget(&self, pid: i32) {
         lock(&self.backends).remove(&pid);
+        lock(&self.doing).remove(&pid);
+    }
+
+    pub fn begin(&self, pid: i32, doing: Doing) {
+        lock(&self.doing).insert(pid, doing);
+    }
+
+    pub fn doing(&self, pid: i32) -> Option<Doing> {
+        lock(&self.doing).get(&pid).cloned()
+    }
+
+    /// Whose backend it is.
+    pub fn who(&self, pid: i32) -> String {
+        lock(&self.backends).get(&pid).map_or_else(|| "somebody".to_owned(), |role| format!("{role:?}"))
     }
 
     /// The backends that may be disturbed, in the order of their numbers.

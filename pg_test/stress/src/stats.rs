@@ -6,13 +6,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::operation::Operation;
+use crate::probe::Look;
 use crate::shared::lock;
 
-/// The longest wait of a kind, and when it ended.
-#[derive(Debug, Clone, Copy)]
+/// The longest wait of a kind, when it ended, and what was seen of it meanwhile.
+#[derive(Debug, Clone)]
 pub struct Longest {
     pub time: Duration,
     pub at: SystemTime,
+    pub looks: Vec<Look>,
+}
+
+/// What one rebuild reports of itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rebuilt {
+    pub projection: &'static str,
+    pub took: Duration,
+    pub gate: Duration,
+    /// Under the gate.
+    pub events: i64,
+    /// Deleted, updated, inserted.
+    pub rows: i64,
+    pub attempts: i32,
 }
 
 /// What rebuilds report of themselves.
@@ -21,7 +36,8 @@ pub struct Rebuilds {
     pub done: u64,
     pub rolled_back: u64,
     pub longest: Duration,
-    pub longest_gate: Duration,
+    /// That with the gate held longest.
+    pub longest_gate: Rebuilt,
     pub most_attempts: i32,
 }
 
@@ -38,10 +54,25 @@ pub struct Stats {
     changes: AtomicU64,
     cancels: AtomicU64,
     terminations: AtomicU64,
+    retried: Mutex<Retried>,
     rebuilds: Mutex<Rebuilds>,
     errors: Mutex<BTreeMap<(Operation, String), u64>>,
     longest_append: Mutex<Option<Longest>>,
     longest_probe: Mutex<Option<Longest>>,
+    longest_by_design: Mutex<Option<Longest>>,
+}
+
+/// What became of appends that were tried until they were acknowledged.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Retried {
+    /// Answers that the client did not wait for.
+    pub hung_up: u64,
+    /// Of the appends whose answer was lost, in whatever way: those that were in the log.
+    pub found: u64,
+    /// Two clients, one event_id.
+    pub raced: u64,
+    /// Of these, those in which one was told that the id is taken: by another stream.
+    pub taken: u64,
 }
 
 /// The counts at one moment.
@@ -58,10 +89,12 @@ pub struct Numbers {
     pub changes: u64,
     pub cancels: u64,
     pub terminations: u64,
+    pub retried: Retried,
     pub rebuilds: Rebuilds,
     pub errors: Vec<(Operation, String, u64)>,
     pub longest_append: Option<Longest>,
     pub longest_probe: Option<Longest>,
+    pub longest_by_design: Option<Longest>,
 }
 
 fn add(counter: &AtomicU64, count: usize) {
@@ -85,6 +118,10 @@ impl Stats {
 
     pub fn refused(&self) {
         add(&self.refused, 1);
+    }
+
+    pub fn retried(&self, count: impl FnOnce(&mut Retried)) {
+        count(&mut lock(&self.retried));
     }
 
     pub fn looked(&self) {
@@ -112,12 +149,14 @@ impl Stats {
         add(&self.terminations, 1);
     }
 
-    pub fn rebuilt(&self, took: Duration, gate: Duration, attempts: i32) {
+    pub fn rebuilt(&self, rebuilt: Rebuilt) {
         let mut rebuilds = lock(&self.rebuilds);
         rebuilds.done += 1;
-        rebuilds.longest = rebuilds.longest.max(took);
-        rebuilds.longest_gate = rebuilds.longest_gate.max(gate);
-        rebuilds.most_attempts = rebuilds.most_attempts.max(attempts);
+        rebuilds.longest = rebuilds.longest.max(rebuilt.took);
+        rebuilds.most_attempts = rebuilds.most_attempts.max(rebuilt.attempts);
+        if rebuilt.gate > rebuilds.longest_gate.gate {
+            rebuilds.longest_gate = rebuilt;
+        }
     }
 
     pub fn rolled_back(&self) {
@@ -130,12 +169,14 @@ impl Stats {
 
     /// Of a writer, who also waits for other writers of the same streams and keys.
     pub fn append_took(&self, started: Instant) {
-        keep_longest(&self.longest_append, started.elapsed());
+        keep_longest(&self.longest_append, started.elapsed(), Vec::new());
     }
 
-    /// Of the probe, who shares no stream and no key: what it waits for is the gate or a table.
-    pub fn probe_took(&self, started: Instant) {
-        keep_longest(&self.longest_probe, started.elapsed());
+    /// Of the probe, who shares no stream and no key. Waits for those who keep the gate closed on purpose count apart.
+    pub fn probe_took(&self, time: Duration, looks: Vec<Look>) {
+        let by_design = looks.iter().any(|look| look.by_design);
+        let longest = if by_design { &self.longest_by_design } else { &self.longest_probe };
+        keep_longest(longest, time, looks);
     }
 
     pub fn numbers(&self) -> Numbers {
@@ -156,17 +197,19 @@ impl Stats {
             changes: read(&self.changes),
             cancels: read(&self.cancels),
             terminations: read(&self.terminations),
+            retried: *lock(&self.retried),
             rebuilds: *lock(&self.rebuilds),
             errors,
-            longest_append: *lock(&self.longest_append),
-            longest_probe: *lock(&self.longest_probe),
+            longest_append: lock(&self.longest_append).clone(),
+            longest_probe: lock(&self.longest_probe).clone(),
+            longest_by_design: lock(&self.longest_by_design).clone(),
         }
     }
 }
 
-fn keep_longest(longest: &Mutex<Option<Longest>>, time: Duration) {
+fn keep_longest(longest: &Mutex<Option<Longest>>, time: Duration, looks: Vec<Look>) {
     let mut longest = lock(longest);
-    if longest.is_none_or(|known| known.time < time) {
-        *longest = Some(Longest { time, at: SystemTime::now() });
+    if longest.as_ref().is_none_or(|known| known.time < time) {
+        *longest = Some(Longest { time, at: SystemTime::now(), looks });
     }
 }
