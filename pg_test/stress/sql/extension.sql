@@ -5,18 +5,18 @@ GRANT CREATE, USAGE ON SCHEMA public TO stress_owner;
 GRANT USAGE ON SCHEMA refold TO stress_owner, stress_app;
 GRANT SELECT ON refold.event TO stress_owner, stress_app;
 GRANT EXECUTE ON FUNCTION
-    refold.create_projection(text, regprocedure, regclass[], text[], regprocedure, boolean),
-    refold.rebuild_projection(text, regprocedure, jsonb),
-    refold.verify_projection(text),
-    refold.drop_projection(text),
-    refold.lock_gate()
+    refold.create_projection,
+    refold.rebuild_projection,
+    refold.verify_projection,
+    refold.drop_projection,
+    refold.lock_gate
     TO stress_owner;
 GRANT EXECUTE ON FUNCTION
-    refold.append_event(text, text, jsonb, jsonb, bigint, uuid)
+    refold.append_event
     TO stress_owner, stress_app;
 GRANT EXECUTE ON FUNCTION
-    refold.append_events(text, jsonb, bigint),
-    refold.read_all(bigint, bigint, text[])
+    refold.append_events,
+    refold.read_all
     TO stress_app;
 
 CREATE VIEW event_log AS
