@@ -5,7 +5,7 @@ use crate::log::append::{Appended, NewEvent, append};
 use crate::log::batch;
 use crate::names::{EventType, ExpectedVersion, MAX_PAYLOAD, StreamId};
 use crate::pg::call::{Call, sql_function, value};
-use crate::pg::{event_tuple, jsonb};
+use crate::pg::{event_tuple, jsonb, process};
 use crate::projection::admission::{Admission, refuse_in_handler};
 use pgrx::pg_sys::Datum;
 use uuid::Uuid;
@@ -32,10 +32,11 @@ fn append_events(call: &Call) -> Result<Option<Datum>> {
     let text = jsonb::to_text(call.datum(1).ok_or_else(|| Error::null_argument("events"))?)?;
     let expected = ExpectedVersion::new(call.get(2))?;
     let no_metadata = jsonb::from_text("{}");
-    let events = batch::parse(&text)?
+    let events = batch::parse(&text, process::check_interrupts)?
         .into_iter()
         .enumerate()
         .map(|(index, element)| {
+            process::check_interrupts();
             let jsonb = |name: &str, text: &str| {
                 payload(name, Some(jsonb::from_text(text)))
                     .map_err(|error| error.at(&batch::place(index, name)))

@@ -6,7 +6,7 @@ use crate::names::{EventType, ExpectedVersion, Position, StreamId};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::event_tuple::{self, Event};
 use crate::pg::waitpoint::{self, Waitpoint};
-use crate::pg::{call, identity, locks, sequence, snapshot, spi};
+use crate::pg::{call, identity, locks, process, sequence, snapshot, spi};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use uuid::Uuid;
@@ -92,6 +92,7 @@ pub fn append(
 
     sequence::assign_xid();
     for (_, row) in &mut rows {
+        process::check_interrupts();
         row.position = Some(sequence::draw(catalog.positions));
     }
     waitpoint::reach(Waitpoint::AppendPositionsDrawn);
@@ -161,10 +162,13 @@ fn rows(stream: &StreamId, version: i64, events: Vec<NewEvent>) -> Result<Vec<(E
 
 fn drafts(catalog: &Catalog, rows: &[(EventType, Event)]) -> Vec<Draft> {
     rows.iter()
-        .map(|(event_type, row)| Draft {
-            stream_id: row.stream_id,
-            event_type: event_type.as_str().to_owned(),
-            datum: event_tuple::form(catalog, row),
+        .map(|(event_type, row)| {
+            process::check_interrupts();
+            Draft {
+                stream_id: row.stream_id,
+                event_type: event_type.as_str().to_owned(),
+                datum: event_tuple::form(catalog, row),
+            }
         })
         .collect()
 }

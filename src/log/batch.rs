@@ -3,7 +3,9 @@
 use crate::error::{Error, Result};
 use crate::names::MAX_BATCH;
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use std::fmt;
 use uuid::Uuid;
 
 /// One element of the array; data and metadata stay text, so that no number loses a digit.
@@ -21,17 +23,43 @@ pub struct Element<'a> {
 }
 
 /// Parses `[{"type", "data", "metadata"?, "event_id"?}, ...]`; null for what may be left out leaves it out. Anything
-/// else is 22023 with the path to the fault, an empty array too; more than [`MAX_BATCH`] elements are 54000.
-pub fn parse(text: &str) -> Result<Vec<Element<'_>>> {
-    let elements: Vec<&RawValue> =
-        serde_json::from_str(text).map_err(|_| malformed("events", "expected an array of objects"))?;
+/// else is 22023 with the path to the fault, an empty array too; more than [`MAX_BATCH`] elements are 54000. Calls
+/// `between` again and again: parsing a large text takes a while.
+pub fn parse(text: &str, between: impl Fn()) -> Result<Vec<Element<'_>>> {
+    let elements = serde_json::Deserializer::from_str(text)
+        .deserialize_seq(Elements(&between))
+        .map_err(|_| malformed("events", "expected an array of objects"))?;
     if elements.is_empty() {
         return Err(Error::bad_value("events must not be empty"));
     }
     if elements.len() > MAX_BATCH {
         return Err(Error::over_limit("events", "elements", elements.len(), MAX_BATCH));
     }
-    elements.into_iter().enumerate().map(|(index, element)| parse_element(index, element.get())).collect()
+    let parsed = elements.into_iter().enumerate().map(|(index, element)| {
+        between();
+        parse_element(index, element.get())
+    });
+    parsed.collect()
+}
+
+/// Splits an array into the texts of its elements.
+struct Elements<F>(F);
+
+impl<'de, F: Fn()> Visitor<'de> for Elements<F> {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = sequence.next_element()? {
+            (self.0)();
+            elements.push(element);
+        }
+        Ok(elements)
+    }
 }
 
 /// Where an element's field is, as error texts name it.
@@ -72,7 +100,7 @@ mod tests {
     use super::*;
 
     fn fault(text: &str) -> String {
-        match parse(text) {
+        match parse(text, || {}) {
             Err(Error::Own(report)) => report.detail.unwrap_or(report.message),
             other => format!("{other:?}"),
         }
@@ -80,7 +108,8 @@ mod tests {
 
     #[test]
     fn keeps_numbers_as_written() {
-        let elements = parse(r#"[{"type": "t", "data": {"n": 1.10, "m": 123456789012345678901234567890}}]"#);
+        let elements =
+            parse(r#"[{"type": "t", "data": {"n": 1.10, "m": 123456789012345678901234567890}}]"#, || {});
         let data = elements.map(|elements| elements[0].data.get().to_owned());
         assert_eq!(data.ok().as_deref(), Some(r#"{"n": 1.10, "m": 123456789012345678901234567890}"#));
     }
@@ -103,7 +132,7 @@ mod tests {
 
     #[test]
     fn null_leaves_out() {
-        let elements = parse(r#"[{"type": "t", "data": null, "metadata": null, "event_id": null}]"#);
+        let elements = parse(r#"[{"type": "t", "data": null, "metadata": null, "event_id": null}]"#, || {});
         let left_out = elements.map(|elements| {
             let element = &elements[0];
             element.data.get() == "null" && element.metadata.is_none() && element.event_id.is_none()

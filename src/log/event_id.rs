@@ -66,18 +66,18 @@ fn require_distinct(events: &[NewEvent]) -> Result<()> {
 /// known with other content, or where only some of the events are.
 pub fn find_repeated(catalog: &Catalog, stream: &StreamId, events: &[NewEvent]) -> Result<Option<Appended>> {
     require_distinct(events)?;
-    let mut known: Option<Appended> = None;
+    let mut known: Option<(Uuid, Appended)> = None;
     for (index, event) in events.iter().enumerate() {
         let found = match event.event_id {
             Some(id) => find(catalog, stream, event, id, spi::Snapshot::Latest)?.map(|found| (id, found)),
             None => None,
         };
         let Some((id, Known { appended, same })) = found else {
-            match events[..index].iter().rev().find_map(|event| event.event_id) {
-                Some(id) if known.is_some() => {
+            match known {
+                Some((id, _)) => {
                     return Err(conflict(id, "Some of the events are in the log, others are not."));
                 }
-                _ => continue,
+                None => continue,
             }
         };
         if !same {
@@ -87,7 +87,7 @@ pub fn find_repeated(catalog: &Catalog, stream: &StreamId, events: &[NewEvent]) 
             ));
         }
         let follows = match known {
-            Some(previous) => appended.stream_version == previous.stream_version + 1,
+            Some((_, previous)) => appended.stream_version == previous.stream_version + 1,
             None => index == 0,
         };
         if !follows {
@@ -101,7 +101,7 @@ pub fn find_repeated(catalog: &Catalog, stream: &StreamId, events: &[NewEvent]) 
             ))
             .hint("Retry the transaction."));
         }
-        known = Some(appended);
+        known = Some((id, appended));
     }
-    Ok(known)
+    Ok(known.map(|(_, appended)| appended))
 }

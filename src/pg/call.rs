@@ -3,6 +3,7 @@
 //! A door runs its body inside pgrx's guard. An error of refold's own is reported there. An error of user code is put
 //! aside, the guard is left, every destructor has run, and then the whole error is raised again as it was.
 
+pub use super::shim::warn;
 use crate::error::{Error, ForeignError, Report, Result};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{FromDatum, IntoDatum, PgLogLevel, pg_sys};
@@ -96,14 +97,6 @@ fn report(error: Report) -> ! {
     }
     report.report(PgLogLevel::ERROR);
     unreachable!("an error was reported")
-}
-
-/// Sends a warning to the client.
-pub fn warn(message: &str, detail: &str, hint: &str) {
-    ErrorReport::new(pgrx::PgSqlErrorCode::ERRCODE_WARNING, message.to_owned(), "refold")
-        .set_detail(detail)
-        .set_hint(hint)
-        .report(PgLogLevel::WARNING);
 }
 
 /// Runs a function's body and answers its caller.

@@ -46,7 +46,7 @@ pub fn lock_together(wanted: &[Wanted]) -> Result<bool> {
     let timeouts: Vec<_> = wanted.iter().map(|wanted| wanted.2).collect();
     let mut granted = false;
     // SAFETY: three arrays of the same length that outlive the call; inside a transaction; the shim restores memory
-    // context and resource owner, and raises nothing.
+    // context and resource owner.
     spi::raised(unsafe {
         shim::refold_lock_together(
             wanted.len() as i32,

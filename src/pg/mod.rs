@@ -5,7 +5,10 @@
 //! - An error of PostgreSQL unwinds as a Rust panic through pgrx's guards, one of user code travels as
 //!   [`crate::error::ForeignError`]. Both end the (sub)transaction, so what a (sub)transaction's abort undoes (locks,
 //!   snapshots, settings, identity, SPI) is undone by it, never by a destructor.
-//! - Therefore no caller may swallow an `Err`.
+//! - Therefore no caller may swallow an `Err` that has crossed a statement, a switch of role or settings, or a scratch
+//!   memory: they are left open.
+//! - pgrx's own reports (`ereport!`, `ErrorReport::report`) below ERROR are not used: what PostgreSQL raises while it sends
+//!   them would jump over frames of Rust.
 
 pub mod background;
 pub mod call;

@@ -3,7 +3,8 @@
  * was (a pgrx boundary keeps only its code, message, detail and hint); locks with a timeout; the two hooks; and the
  * step functions that call a handler once per event from inside PostgreSQL's executor.
  *
- * Every function called from Rust returns the caught error, or NULL. No frame of Rust is ever jumped over.
+ * Every function that may run user code returns the caught error, or NULL. Rust calls them through pgrx's guard, for
+ * what is raised while an error is caught (no memory for its copy), so that no frame of Rust is ever jumped over.
  */
 #include "postgres.h"
 
@@ -66,6 +67,7 @@ ErrorData  *refold_prepare(const char *sql, int nargs, Oid *types, SPIPlanPtr *p
 ErrorData  *refold_execute(SPIPlanPtr plan, const char *sql, Datum *values, const char *nulls, Snapshot snapshot,
 						   RefoldScope *scope);
 ErrorData  *refold_raise(int code, const char *message, const char *detail, const char *hint, RefoldScope *scope);
+void		refold_warn(const char *message, const char *detail, const char *hint);
 ErrorData  *refold_lock_together(int count, const Oid *relations, const LOCKMODE *modes, const int *timeouts_ms,
 								 bool *granted);
 ErrorData  *refold_begin_subtransaction(void);
@@ -137,7 +139,7 @@ leave_scope(RefoldScope *scope, RefoldScope *outer, ErrorContextCallback *line)
 
 /*
  * SPI names each statement in the context of an error that it runs into. Of a statement of refold's own that would only
- * tell how refold works: take the line out that quotes it. No such statement has a line break.
+ * tell how refold works: take the lines out that quote it.
  */
 static void
 hide_statement(ErrorData *error, const char *sql)
@@ -150,7 +152,7 @@ hide_statement(ErrorData *error, const char *sql)
 		return;
 	for (start = found; start > error->context && start[-1] != '\n'; start--)
 		;
-	end = strchr(found, '\n');
+	end = strchr(found + strlen(sql), '\n');	/* a literal in the statement may hold a line break */
 	if (end != NULL)
 		memmove(start, end + 1, strlen(end + 1) + 1);
 	else if (start > error->context)
@@ -251,6 +253,16 @@ refold_raise(int code, const char *message, const char *detail, const char *hint
 	}
 	PG_END_TRY();
 	return error;
+}
+
+/* Sends a warning; as all that is sent, it ends with a check for interrupts, so that it may raise an error. */
+void
+refold_warn(const char *message, const char *detail, const char *hint)
+{
+	ereport(WARNING,
+			(errmsg_internal("%s", message),
+			 errdetail_internal("%s", detail),
+			 errhint("%s", hint)));
 }
 
 /* Takes the locks in order, waiting for each no longer than its timeout. */

@@ -72,7 +72,7 @@ impl Scope {
         let (message, detail, hint) =
             (text(&report.message), report.detail.as_deref().map(text), report.hint.as_deref().map(text));
         let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
-        // SAFETY: the strings outlive the call, which raises nothing and never returns NULL.
+        // SAFETY: the strings outlive the call, which never returns NULL.
         let raised = unsafe {
             refold_raise(report.code as c_int, message.as_ptr(), pointer(&detail), pointer(&hint), self)
         };
@@ -90,8 +90,9 @@ impl Scope {
     }
 }
 
-// SAFETY: these match the definitions in shim.c. Those that return an `ErrorData` raise nothing; the others are
-// called where nothing is to be dropped, or through a guard.
+// SAFETY: these match the definitions in shim.c. Whatever they raise unwinds as a panic; those that return an
+// `ErrorData` raise only what fails while they catch an error.
+#[pgrx::pg_guard]
 unsafe extern "C-unwind" {
     pub(super) fn refold_prepare(
         sql: *const c_char,
@@ -107,7 +108,7 @@ unsafe extern "C-unwind" {
         snapshot: pg_sys::Snapshot,
         scope: *mut Scope,
     ) -> *mut pg_sys::ErrorData;
-    fn refold_raise(
+    pub(super) fn refold_raise(
         code: c_int,
         message: *const c_char,
         detail: *const c_char,
@@ -121,11 +122,23 @@ unsafe extern "C-unwind" {
         timeouts_ms: *const c_int,
         granted: *mut bool,
     ) -> *mut pg_sys::ErrorData;
+    pub(super) fn refold_warn(message: *const c_char, detail: *const c_char, hint: *const c_char);
     pub(super) fn refold_begin_subtransaction() -> *mut pg_sys::ErrorData;
     pub(super) fn refold_end_subtransaction(
         release: bool,
         owner: pg_sys::ResourceOwner,
     ) -> *mut pg_sys::ErrorData;
+    pub(super) fn refold_begin_databases() -> pg_sys::TableScanDesc;
+    pub(super) fn refold_next_database(scan: pg_sys::TableScanDesc, oid: *mut pg_sys::Oid) -> *const c_char;
+    // In storage.c.
+    pub(super) fn refold_swap_storage(live: pg_sys::Oid, shadow: pg_sys::Oid);
+    // PostgreSQL's own, missing from pgrx's bindings.
+    pub(super) fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
+}
+
+// SAFETY: these match their definitions too. They raise nothing, or are called where no frame of Rust has anything to
+// drop: the step function, and the end of a door.
+unsafe extern "C-unwind" {
     pub(super) fn refold_step(fcinfo: pg_sys::FunctionCallInfo, event_argument: c_int) -> pg_sys::Datum;
     pub(super) fn refold_handle_signals();
     pub(super) fn refold_pid_of(backend: c_int) -> c_int;
@@ -142,13 +155,13 @@ unsafe extern "C-unwind" {
     ) -> bool;
 }
 
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" {
-    pub(super) fn refold_begin_databases() -> pg_sys::TableScanDesc;
-    pub(super) fn refold_next_database(scan: pg_sys::TableScanDesc, oid: *mut pg_sys::Oid) -> *const c_char;
-    pub(super) fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
-    // In storage.c.
-    pub(super) fn refold_swap_storage(live: pg_sys::Oid, shadow: pg_sys::Oid);
+/// Sends a warning to the client.
+pub fn warn(message: &str, detail: &str, hint: &str) {
+    let text = |text: &str| CString::new(text).unwrap_or_default();
+    let (message, detail, hint) = (text(message), text(detail), text(hint));
+    // SAFETY: the strings outlive the call. Not pgrx's own report: PostgreSQL checks for interrupts after it has sent a
+    // message, and pgrx lets that error jump over the frames of Rust.
+    unsafe { refold_warn(message.as_ptr(), detail.as_ptr(), hint.as_ptr()) }
 }
 
 /// Makes any other setting `refold.*` an error; called once, after refold's own are defined.

@@ -27,7 +27,7 @@ impl Plan {
         let mut types = types.to_vec();
         let mut plan = ptr::null_mut();
         connect();
-        // SAFETY: connected to SPI; the pointers outlive the call, which raises nothing.
+        // SAFETY: connected to SPI; the pointers outlive the call.
         let error = unsafe {
             shim::refold_prepare(text.as_ptr(), types.len() as i32, types.as_mut_ptr(), &raw mut plan)
         };
@@ -110,6 +110,14 @@ impl Rows<'_> {
     }
 }
 
+/// Frees a row value that [`Rows::datum`] has copied.
+pub fn free_row(value: Arg) {
+    if let Some(row) = value {
+        // SAFETY: a row is passed by reference, and SPI_datumTransfer has copied it into one piece of memory.
+        unsafe { pg_sys::pfree(row.cast_mut_ptr()) }
+    }
+}
+
 /// Runs a plan and reads its rows; returns what `read` returns.
 pub fn query<R>(
     plan: &Plan,
@@ -126,11 +134,11 @@ pub fn query<R>(
     connect();
     let snapshot = match snapshot {
         Snapshot::Command => ptr::null_mut(),
-        // SAFETY: inside a transaction; SPI copies this static snapshot before anything else is done.
+        // SAFETY: inside a transaction; SPI copies this static snapshot before it takes any other.
         Snapshot::Latest => unsafe { pg_sys::GetLatestSnapshot() },
         Snapshot::Kept(kept) => kept,
     };
-    // SAFETY: connected to SPI; as many values and nulls as the plan has parameters; the call raises nothing.
+    // SAFETY: connected to SPI; as many values and nulls as the plan has parameters; all pointers outlive the call.
     let error = unsafe {
         shim::refold_execute(
             plan.plan,

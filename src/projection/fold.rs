@@ -104,11 +104,15 @@ impl Fold {
             while let Some((next, _)) = rest.next_if(|(_, other)| function.same(key, other)) {
                 scope.set_event(Some(next.datum));
                 let step = [state, Some(next.datum)];
-                state = spi::query(&self.step, &step, spi::Snapshot::Command, Some(scope), |rows| {
+                let after = spi::query(&self.step, &step, spi::Snapshot::Command, Some(scope), |rows| {
                     Ok(rows.datum(0, 0))
                 })?;
+                // A row may be large and grow with each of the batch's events.
+                spi::free_row(state);
+                state = after;
             }
             self.write(&args, exists, state, scope)?;
+            spi::free_row(state);
             scope.set_event(None);
         }
         Ok(())
@@ -145,7 +149,7 @@ impl Fold {
 /// 39000: the handler returned a row that is not its event's.
 pub fn wrong_key(projection: &str) -> Error {
     Error::new(
-        PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+        PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
         format!("handler of projection \"{projection}\" returned a row of another key"),
     )
     .detail("The primary key of the row that a fold returns must be the key of the event.")

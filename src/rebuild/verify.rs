@@ -14,7 +14,7 @@ use crate::pg::call::RowSink;
 use crate::pg::catalog::Catalog;
 use crate::pg::progress::{Kind, Phase, Progress};
 use crate::pg::waitpoint::{self, Waitpoint};
-use crate::pg::{call, identity, snapshot, spi};
+use crate::pg::{call, identity, process, snapshot, spi};
 use crate::projection::check::{self, Checked};
 use crate::projection::registry::{self, Projection};
 use crate::projection::table::Table;
@@ -124,6 +124,7 @@ fn compare(
         let plan = spi::Plan::prepare(&sql, &[])?;
         spi::query(&plan, &[], spi::Snapshot::Kept(snapshot.as_ptr()), None, |rows| {
             for row in 0..rows.len() {
+                process::check_interrupts();
                 take(&[
                     call::value(table.relation),
                     rows.datum(row, 0),
