@@ -5,6 +5,7 @@ mod checks;
 mod crash;
 mod demo;
 mod doc_sql;
+mod endurance;
 mod install;
 mod interrupt;
 mod logs;
@@ -53,7 +54,9 @@ enum Task {
     Stress(stress::Args),
     /// Kill backends and the server at every phase of an append and a rebuild, and look what is left
     Crash(crash::Args),
-    /// Run every test: format, lints, unit, regress, isolation, the documentation's SQL, the demo's, the stress, crashes
+    /// Fail and be interrupted in every way, thousands of times in one session: nothing may be left in it
+    Endurance(endurance::Args),
+    /// Run every test: format, lints, unit, regress, isolation, the documentation's SQL, the demo's, stress, crashes, endurance
     Test,
     /// Explore every interleaving of small instances of the protocols: those that lose events, and refold's
     Model(model::Args),
@@ -109,6 +112,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Demo(args) => demo::run(&pg, &args)?,
         Task::Stress(args) => return stress::run(&pg, &args),
         Task::Crash(args) => return crash::run(&pg, &args),
+        Task::Endurance(args) => return endurance::run(&pg, &args),
         Task::Test => return test::all(&pg),
         Task::Model(args) => return model::run(&pg, &args),
         Task::Regress(selection) => return test::suite(Suite::Regress, &selection, &pg),

@@ -9,7 +9,7 @@ use crate::regress::{Selection, Suite, run_suite};
 use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
-use crate::{checks, crash, demo, doc_sql, model, server_log, stress};
+use crate::{checks, crash, demo, doc_sql, endurance, model, server_log, stress};
 
 /// `cargo xtask test`: everything.
 pub fn all(pg: &Postgres) -> Result<ExitCode> {
@@ -31,6 +31,7 @@ pub fn all(pg: &Postgres) -> Result<ExitCode> {
             report.case(name, || test(server));
         }
         stress::smoke_tests(server, report);
+        endurance::smoke_tests(server, report);
     })?;
     if let Err(error) = crash::smoke_tests(pg, &mut report) {
         report.case("crash", || Err(error));
@@ -65,7 +66,7 @@ pub fn suite(suite: Suite, selection: &Selection, pg: &Postgres) -> Result<ExitC
 
 /// Builds the extension, starts a server with it for `tests`, and keeps the logs if any of them fails. The build is the
 /// development one: it compiles in seconds and keeps the assertions, and no test here measures speed.
-fn on_server(pg: &Postgres, report: &mut Report, tests: impl FnOnce(&Server, &mut Report)) -> Result<()> {
+pub fn on_server(pg: &Postgres, report: &mut Report, tests: impl FnOnce(&Server, &mut Report)) -> Result<()> {
     let started = Instant::now();
     let extension = match install::build(pg, Profile::Dev) {
         Ok(extension) => extension,

@@ -4,12 +4,13 @@
 //! what they were told against the log; `rebuilder` and
 //! `deployer` change the projections meanwhile, `chaos` cancels and ends backends; `probe` finds out how long an append
 //! waits, and for whom; `reader` and `poller` watch, by the `oracle`; `run` is one run of all of them, `controls` shows that they would find what they look for;
-//! `follow` is a run of appends and a poller alone.
+//! `follow` is a run of appends and a poller alone. `endurance` has no workload: what failures and interrupts leave.
 
 mod appender;
 mod chaos;
 mod controls;
 mod deployer;
+mod endurance;
 mod final_checks;
 mod finisher;
 mod follow;
@@ -33,6 +34,7 @@ mod stats;
 mod world;
 
 pub use controls::{CONTROLS, Control};
+pub use endurance::{Answered, interrupts, leaks};
 pub use follow::follow;
 pub use report::Report;
 pub use run::{Options, run};
