@@ -11,9 +11,11 @@ use crate::workspace::{self, Workspace};
 
 /// The packages beside the extension; they are built apart from it, because cargo unifies the features of what is
 /// built together, and the extension's many dependencies would be compiled a second time.
-const TOOLS: [&str; 8] = [
+const TOOLS: [&str; 10] = [
     "--package",
     "xtask",
+    "--package",
+    "refold-bench",
     "--package",
     "refold-model",
     "--package",

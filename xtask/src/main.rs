@@ -1,6 +1,7 @@
 //! Everything a developer of refold does, as `cargo xtask ...`: this file says what there is and calls it.
 
 mod account;
+mod bench;
 mod checks;
 mod crash;
 mod demo;
@@ -56,7 +57,10 @@ enum Task {
     Crash(crash::Args),
     /// Fail and be interrupted in every way, thousands of times in one session: nothing may be left in it
     Endurance(endurance::Args),
-    /// Run every test: format, lints, unit, regress, isolation, the documentation's SQL, the demo's, stress, crashes, endurance
+    /// Measure refold beside bare SQL and other event stores
+    Bench(bench::Args),
+    /// Run every test: format, lints, unit, regress, isolation, the documentation's SQL, the demo's, stress, crashes,
+    /// endurance, bench
     Test,
     /// Explore every interleaving of small instances of the protocols: those that lose events, and refold's
     Model(model::Args),
@@ -113,6 +117,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Stress(args) => return stress::run(&pg, &args),
         Task::Crash(args) => return crash::run(&pg, &args),
         Task::Endurance(args) => return endurance::run(&pg, &args),
+        Task::Bench(args) => return bench::run(&pg, &args),
         Task::Test => return test::all(&pg),
         Task::Model(args) => return model::run(&pg, &args),
         Task::Regress(selection) => return test::suite(Suite::Regress, &selection, &pg),

@@ -34,6 +34,29 @@ pub fn provide(requested: Option<&Path>) -> Result<Postgres> {
     }
 }
 
+/// Makes sure that programs are there that only some tasks need: each with the package that has it.
+pub fn provide_programs(programs: &[(&str, &str)]) -> Result<()> {
+    let lacking = || programs.iter().filter(|(program, _)| !is_on_path(program));
+    let mut packages: Vec<_> = lacking().map(|(_, package)| (*package).to_owned()).collect();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if may_install() {
+        apt_get(["update".to_owned()])?;
+    }
+    install(&packages)?;
+    match lacking().next() {
+        Some((program, package)) => bail!("there is no {program}, even after installing {package}"),
+        None => Ok(()),
+    }
+}
+
+fn is_on_path(program: &str) -> bool {
+    let search_path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&search_path).any(|folder| folder.join(program).is_file())
+}
+
 /// The packages that complete `found`, or make up a PostgreSQL where there is none.
 fn packages_for(found: Option<&Postgres>) -> Result<Vec<String>> {
     let Some(pg) = found else {

@@ -9,7 +9,7 @@ use crate::regress::{Selection, Suite, run_suite};
 use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
-use crate::{checks, crash, demo, doc_sql, endurance, model, server_log, stress};
+use crate::{bench, checks, crash, demo, doc_sql, endurance, model, server_log, stress};
 
 /// `cargo xtask test`: everything.
 pub fn all(pg: &Postgres) -> Result<ExitCode> {
@@ -32,6 +32,7 @@ pub fn all(pg: &Postgres) -> Result<ExitCode> {
         }
         stress::smoke_tests(server, report);
         endurance::smoke_tests(server, report);
+        bench::smoke_test(pg, server, report);
     })?;
     if let Err(error) = crash::smoke_tests(pg, &mut report) {
         report.case("crash", || Err(error));

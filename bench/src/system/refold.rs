@@ -1,0 +1,167 @@
+//! refold, through its SQL functions.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::{Appender, Reader, Rebuilder, Rebuilt, System};
+use crate::case::{Append, Case, During, Kind, Log, Rebuild, Stall};
+use crate::database::Database;
+use crate::events::{DATA_SQL, OTHER, TAKEN};
+use crate::memory::Backend;
+use crate::models;
+
+pub struct Refold;
+
+const EVENT: &str = "refold.event";
+
+impl System for Refold {
+    fn name(&self) -> &'static str {
+        "refold"
+    }
+
+    fn version(&self) -> String {
+        env!("CARGO_PKG_VERSION").to_owned()
+    }
+
+    fn can(&self, _case: &Case) -> bool {
+        true
+    }
+
+    fn install(&self, database: &Database) -> Result<()> {
+        database.execute("CREATE EXTENSION refold")
+    }
+
+    fn log(&self) -> &'static str {
+        "SELECT stream_id, event_type, data FROM refold.event"
+    }
+
+    fn prepare_models(&self, database: &Database, work: &Append) -> Result<()> {
+        let Some(wanted) = work.models else { return Ok(()) };
+        for number in 1..=wanted.count {
+            let event_type = if number <= wanted.taking { TAKEN } else { OTHER };
+            let rebuild = Rebuild { log: Log { events: 0, streams: 0, one_in: 1 }, kind: wanted.kind };
+            create_projection(database, &rebuild, number, Some(event_type))?;
+        }
+        Ok(())
+    }
+
+    fn appender(&self, database: &Database, work: &Append) -> Result<Appender> {
+        let mut client = database.connect()?;
+        if work.events == 1 {
+            let sql = "SELECT * FROM refold.append_event($1, $2, $3)";
+            let append = client.prepare(sql)?;
+            return Ok(Box::new(move |call| {
+                for event in &call.events {
+                    client.query_one(&append, &[&call.stream, &TAKEN, &event.data])?;
+                }
+                Ok(0)
+            }));
+        }
+        let append = client.prepare("SELECT * FROM refold.append_events($1, $2)")?;
+        Ok(Box::new(move |call| {
+            let events = call.events.iter().map(|event| json!({"type": TAKEN, "data": &event.data}));
+            client.query_one(&append, &[&call.stream, &Value::Array(events.collect())])?;
+            Ok(0)
+        }))
+    }
+
+    fn reader(&self, database: &Database) -> Result<Reader> {
+        let mut client = database.connect()?;
+        let read = client.prepare("SELECT * FROM refold.read_stream($1)")?;
+        Ok(Box::new(move |stream| Ok(client.query(&read, &[&stream])?.len() as u64)))
+    }
+
+    /// Without the triggers, which only the superuser that we are can put aside: seconds instead of minutes.
+    fn fill(&self, database: &Database, log: &Log) -> Result<()> {
+        database.execute(&format!(
+            "BEGIN;
+             ALTER TABLE refold.event DISABLE TRIGGER USER;
+             {};
+             ALTER TABLE refold.event ENABLE ALWAYS TRIGGER admit;
+             ALTER TABLE refold.event ENABLE ALWAYS TRIGGER apply;
+             ALTER TABLE refold.event ENABLE ALWAYS TRIGGER immutable;
+             COMMIT",
+            fill_statement(EVENT, log)
+        ))?;
+        database.execute("VACUUM (FREEZE, ANALYZE) refold.event")
+    }
+
+    fn rebuilder(&self, database: &Database, work: &Rebuild) -> Result<Box<dyn Rebuilder>> {
+        let event_type = (work.log.one_in > 1).then_some(TAKEN);
+        create_projection(database, work, 1, event_type)?;
+        Ok(Box::new(Rebuilding { backend: Backend::open(database)?, work: *work }))
+    }
+
+    /// None where this build of refold has no such rebuild.
+    fn rebuild_statements(&self, database: &Database, work: &Stall) -> Result<Option<[String; 2]>> {
+        let (verb, name) = match work.during {
+            During::Quiet => return Ok(None),
+            During::Atomic => ("SELECT", "rebuild_projection"),
+            During::Concurrent => ("CALL", "rebuild_projection_concurrently"),
+        };
+        let there = database.number(&format!(
+            "SELECT count(*) FROM pg_proc WHERE proname = '{name}' AND pronamespace = 'refold'::regnamespace"
+        ))?;
+        let rebuild = |version| {
+            let handler = models::create_handler(Kind::Fold, 1, version, EVENT).0;
+            format!("{verb} refold.{name}('{}', '{handler}')", models::table(1))
+        };
+        Ok((there > 0).then(|| [2, 1].map(rebuild)))
+    }
+}
+
+/// The events of `log`, in the order of streams that take turns.
+pub fn fill_statement(table: &str, log: &Log) -> String {
+    let Log { events, streams, one_in } = log;
+    format!(
+        "INSERT INTO {table} (stream_id, stream_version, event_type, data, event_id, horizon)
+         SELECT 'cart-' || (n - 1) % {streams}, (n - 1) / {streams} + 1,
+                CASE WHEN n % {one_in} = 0 THEN '{TAKEN}' ELSE '{OTHER}' END, {DATA_SQL},
+                (lpad(to_hex(1760000000000 + n / 10), 12, '0') || '7' || lpad(to_hex(n % 4096), 3, '0') || '8'
+                 || substr(md5(n::text), 1, 15))::uuid,
+                pg_catalog.pg_current_xact_id()
+           FROM generate_series(1, {events}) AS n"
+    )
+}
+
+/// A projection named like its table, with both versions of its handler.
+fn create_projection(
+    database: &Database,
+    work: &Rebuild,
+    number: usize,
+    event_type: Option<&str>,
+) -> Result<()> {
+    let mut client = database.connect()?;
+    client.batch_execute(&models::create_table(number))?;
+    for version in [2, 1] {
+        client.batch_execute(&models::create_handler(work.kind, number, version, EVENT).1)?;
+    }
+    let table = models::table(number);
+    let handler = models::create_handler(work.kind, number, 1, EVENT).0;
+    let types = event_type.map(|event_type| vec![event_type]);
+    let sql = "SELECT refold.create_projection($1::text, $2::text::regprocedure,
+                 CASE WHEN $3 THEN NULL ELSE ARRAY[$1::text::regclass] END, event_types => $4)";
+    client.query_one(sql, &[&table, &handler, &(work.kind == Kind::Fold), &types])?;
+    Ok(())
+}
+
+struct Rebuilding {
+    backend: Backend,
+    work: Rebuild,
+}
+
+impl Rebuilder for Rebuilding {
+    fn rebuild(&mut self, version: u32) -> Result<Rebuilt> {
+        let (table, handler) =
+            (models::table(1), models::create_handler(self.work.kind, 1, version, EVENT).0);
+        let (row, rebuilt) = self.backend.watched(|client| {
+            let sql = "SELECT (r).events_replayed, (r).rows_updated
+                         FROM refold.rebuild_projection($1, $2::text::regprocedure) AS r";
+            Ok(client.query_one(sql, &[&table, &handler])?)
+        })?;
+        let replayed: i64 = row.get(0);
+        let taken = self.work.log.events / self.work.log.one_in;
+        ensure!(u64::try_from(replayed)? == taken, "refold replayed {replayed} events, not {taken}");
+        Ok(rebuilt)
+    }
+}
