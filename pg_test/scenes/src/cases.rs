@@ -3,31 +3,42 @@
 
 use anyhow::{Context, Result, ensure};
 
-use crate::session::{Progress, Reply, Stage};
+use crate::session::{Progress, Stage};
 use crate::world::{self, Kind};
 
-/// How a model is rebuilt. A further way is one more of these, and every case is played in it; where a worker waits in the
-/// rebuild's place, `Stage` has to look at that too.
+/// How a model is rebuilt. A further way is one more of these, and every case is played in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Atomic,
+    Concurrent,
+    InPlace,
 }
 
 impl Mode {
-    pub const ALL: [Self; 1] = [Self::Atomic];
+    pub const ALL: [Self; 3] = [Self::Atomic, Self::Concurrent, Self::InPlace];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Atomic => "atomic",
+            Self::Concurrent => "concurrent",
+            Self::InPlace => "in place",
         }
     }
 
     fn rebuild(self, kind: Kind) -> String {
+        let handler = kind.new_handler();
         match self {
-            Self::Atomic => {
-                format!("SELECT FROM refold.rebuild_projection('model', '{}')", kind.new_handler())
+            Self::Atomic => format!("SELECT FROM refold.rebuild_projection('model', '{handler}')"),
+            Self::Concurrent => format!("CALL refold.rebuild_projection_concurrently('model', '{handler}')"),
+            Self::InPlace => {
+                format!("CALL refold.rebuild_projection_concurrently('model', '{handler}', in_place => true)")
             }
         }
+    }
+
+    /// A job is paused by what the handler raises, the others just fail.
+    fn has_job(self) -> bool {
+        self != Self::Atomic
     }
 }
 
@@ -88,6 +99,7 @@ struct Play<'a> {
 impl Play<'_> {
     /// A stream with an event for each session that appends.
     fn set(&mut self) -> Result<()> {
+        self.no_job_is_running()?;
         self.stage.set(world::RESET)?;
         self.ok(ONE, &self.kind.create())?;
         self.append(ONE, "a0")?;
@@ -95,7 +107,15 @@ impl Play<'_> {
     }
 
     fn judge(&mut self) -> Result<()> {
+        self.no_job_is_running()?;
         world::judge(self.stage, &self.items)
+    }
+
+    /// A job goes on for a moment when its model is live, and refuses another rebuild until then.
+    fn no_job_is_running(&mut self) -> Result<()> {
+        const SQL: &str = "SELECT state, phase FROM refold.rebuild_jobs WHERE state = 'running'";
+        ensure!(self.stage.becomes_empty(SQL)?, "a job does not end");
+        Ok(())
     }
 
     fn ok(&mut self, session: usize, statement: &str) -> Result<()> {
@@ -199,13 +219,20 @@ fn open_and_rolled_back(play: &mut Play) -> Result<()> {
     play.append(ONE, "a1")
 }
 
+/// The tables change places with nobody in them, so that rebuild waits for readers too.
 fn open_and_appends_late(play: &mut Play) -> Result<()> {
     play.ok(ONE, "BEGIN")?;
     play.ok(ONE, "SELECT pg_current_xact_id()")?;
     play.ok(ONE, "TABLE model")?;
-    play.rebuild()?;
+    let waits = play.mode == Mode::Concurrent;
+    if waits {
+        play.rebuild_waits()?
+    } else {
+        play.rebuild()?
+    }
     play.append(ONE, "a1")?;
-    play.ok(ONE, "COMMIT")
+    play.ok(ONE, "COMMIT")?;
+    if waits { play.rebuild_ends() } else { Ok(()) }
 }
 
 /// Opens two transactions, whose events' positions are in the opposite order of their transaction ids.
@@ -254,6 +281,7 @@ fn opposite_order_half_committed(play: &mut Play) -> Result<()> {
 
 fn twice(play: &mut Play) -> Result<()> {
     play.rebuild()?;
+    play.no_job_is_running()?;
     play.rebuild()?;
     play.judge()?;
     play.append(ONE, "a1")?;
@@ -267,6 +295,7 @@ fn twice_with_an_open_append(play: &mut Play) -> Result<()> {
     play.append(TWO, "b1")?;
     play.ok(ONE, "COMMIT")?;
     play.rebuild_ends()?;
+    play.no_job_is_running()?;
     play.rebuild()
 }
 
@@ -277,14 +306,21 @@ fn throws_once(play: &mut Play) -> Result<()> {
     play.append(TWO, "b1")?;
     play.ok(BRAKE, "INSERT INTO trouble VALUES (1)")?;
     let failed = play.stage.run(REBUILD, &play.mode.rebuild(play.kind))?;
-    let thrown = matches!(&failed, Reply::Error { message, .. } if message == "there is trouble");
-    ensure!(thrown, "the rebuild does not fail as the handler does");
-    // verify_projection would fail likewise.
-    ensure!(play.stage.look(world::FAULTS)?.is_empty(), "the model has changed");
+    let expected = if play.mode.has_job() { "55000" } else { "P0001" };
+    ensure!(failed.sqlstate() == Some(expected), "the rebuild does not fail as it should");
+    if play.mode != Mode::InPlace {
+        // verify_projection would fail as the rebuild does.
+        ensure!(play.stage.look(world::FAULTS)?.is_empty(), "the model has changed");
+    }
     play.append(ONE, "a3")?;
     play.ok(BRAKE, "DELETE FROM trouble")?;
+    if !play.mode.has_job() {
+        play.judge()?;
+        return play.rebuild();
+    }
+    play.ok(REBUILD, "SELECT refold.resume_rebuild('model')")?;
     play.judge()?;
-    play.rebuild()
+    play.append(ONE, "a4")
 }
 
 fn append_after_row_lock(play: &mut Play) -> Result<()> {
@@ -310,9 +346,8 @@ fn append_after_append(play: &mut Play) -> Result<()> {
 
 /// The append is what waits: from the cut-over to the commit, if the rebuild has a transaction that is still open.
 fn append_behind_rebuild(play: &mut Play) -> Result<()> {
-    // A way that is no part of the caller's transaction has nothing to show here.
-    match play.mode {
-        Mode::Atomic => {}
+    if play.mode != Mode::Atomic {
+        return Ok(());
     }
     play.ok(REBUILD, "BEGIN")?;
     play.rebuild()?;

@@ -188,6 +188,18 @@ impl Stage {
         Ok(run(&mut self.monitor, query)?)
     }
 
+    /// Whether a query gets to find nothing.
+    pub fn becomes_empty(&mut self, query: &str) -> Result<bool> {
+        let started = Instant::now();
+        while !self.look(query)?.is_empty() {
+            if started.elapsed() > LONGEST {
+                return Ok(false);
+            }
+            thread::sleep(POLL);
+        }
+        Ok(true)
+    }
+
     /// What was done so far and what came of it, for whoever has to understand a failure.
     pub fn transcript(&self) -> &str {
         &self.transcript
@@ -206,9 +218,15 @@ impl Stage {
         Ok(self.monitor.query_one(SQL, &[&self.sessions[session].pid])?.get(0))
     }
 
+    /// Whether it waits for another of the sessions, or the worker does for which a CALL waits.
     fn is_blocked(&mut self, session: usize) -> Result<bool> {
-        const SQL: &str = "SELECT pg_isolation_test_session_is_blocked($1, $2)";
-        Ok(self.monitor.query_one(SQL, &[&self.sessions[session].pid, &self.pids])?.get(0))
+        const SQL: &str = "SELECT coalesce(bool_or(pg_isolation_test_session_is_blocked(a.pid, $2)), false) \
+            FROM pg_stat_activity AS s JOIN pg_stat_activity AS a \
+              ON a.pid = s.pid OR (a.datname = s.datname AND a.backend_type LIKE 'refold%' AND s.query LIKE 'CALL %') \
+            WHERE s.pid = $1";
+        let pid = self.sessions[session].pid;
+        let others: Vec<_> = self.pids.iter().copied().filter(|&other| other != pid).collect();
+        Ok(self.monitor.query_one(SQL, &[&pid, &others])?.get(0))
     }
 }
 
