@@ -4,7 +4,7 @@
 //! Schema and tables are members of the extension: pg_dump leaves them out, DROP EXTENSION takes them along, and nobody
 //! drops them by accident. Users have no rights there; the live tables' owner owns them.
 
-use super::definition::{self, Fingerprint};
+use super::definition;
 use super::destination::Destination;
 use super::swappable::require_swappable;
 use crate::error::{Error, Result};
@@ -57,8 +57,8 @@ impl Shadow {
         Ok(Some(shadow))
     }
 
-    /// The shadow that is there, if any. 55000 if a table of it is called otherwise than the live one by now.
-    fn find(catalog: &Catalog, projection: &Projection) -> Result<Option<Self>> {
+    /// The same without that check, which a swap makes. 55000 if a table of it is called otherwise than the live one.
+    pub fn find(catalog: &Catalog, projection: &Projection) -> Result<Option<Self>> {
         let to = Self::destination(catalog, projection)?;
         let Some(members) = members(catalog, &schema_of(projection.id))? else { return Ok(None) };
         let tables = to.tables.iter().map(|table| {
@@ -81,7 +81,7 @@ impl Shadow {
     /// AccessExclusiveLock on all of them and knows that no snapshot is older than the shadow is complete. 55000 if a live
     /// table's definition is not the one that was fingerprinted at the start, 0A000 if it cannot be swapped any more.
     pub fn swap(&self, catalog: &Catalog, projection: &Projection, fingerprint: &str) -> Result<()> {
-        if self::fingerprint(catalog, projection)? != fingerprint {
+        if self.require_like_live(catalog, projection)? != fingerprint {
             return Err(Error::wrong_state(format!(
                 "a table of projection \"{}\" was altered during the rebuild",
                 projection.name
@@ -89,7 +89,6 @@ impl Shadow {
             .detail("The shadow has the definition that the table had at the start.")
             .hint("Start the rebuild again."));
         }
-        self.require_like_live(catalog, projection)?;
         for (&live, &shadow) in projection.tables.iter().zip(&self.tables) {
             require_swappable(catalog, live)?;
             storage::swap(live, shadow);
@@ -98,7 +97,9 @@ impl Shadow {
         Ok(())
     }
 
-    fn require_like_live(&self, catalog: &Catalog, projection: &Projection) -> Result<()> {
+    /// 55000 unless each table is like its shadow; returns the fingerprint of the live tables.
+    fn require_like_live(&self, catalog: &Catalog, projection: &Projection) -> Result<String> {
+        let mut hashes = Vec::with_capacity(self.tables.len());
         for ((&live, &shadow), table) in projection.tables.iter().zip(&self.tables).zip(&self.to.tables) {
             let live = definition::fingerprint(catalog, live)?;
             let shadow = definition::fingerprint(catalog, shadow)?;
@@ -116,8 +117,9 @@ impl Shadow {
                 )
                 .hint("Start the rebuild again."));
             }
+            hashes.push(live.whole);
         }
-        Ok(())
+        Ok(joined(hashes))
     }
 }
 
@@ -182,14 +184,14 @@ pub fn parts(catalog: &Catalog, tables: &[pg_sys::Oid]) -> Result<Vec<pg_sys::Oi
     })
 }
 
-/// A hash of the live tables' definitions: what must be the same at the start of a rebuild and at its swap.
+/// Hashes of the live tables' definitions: what must be the same at the start of a rebuild and at its swap.
 pub fn fingerprint(catalog: &Catalog, projection: &Projection) -> Result<String> {
-    projection
-        .tables
-        .iter()
-        .map(|&table| definition::fingerprint(catalog, table).map(|Fingerprint { whole, .. }| whole))
-        .collect::<Result<Vec<_>>>()
-        .map(|hashes| hashes.join(" "))
+    let hashes = projection.tables.iter().map(|&table| Ok(definition::fingerprint(catalog, table)?.whole));
+    hashes.collect::<Result<_>>().map(joined)
+}
+
+fn joined(hashes: Vec<String>) -> String {
+    hashes.join(" ")
 }
 
 /// One step of a shadow's life, for tests: `create`, `swap`, `analyze` or `drop`.
@@ -210,7 +212,7 @@ pub fn step(catalog: &Catalog, name: &str, step: &str) -> Result<()> {
         }
         "swap" => {
             let fingerprint = fingerprint(catalog, &projection)?;
-            let shadow = open()?;
+            let shadow = Shadow::find(catalog, &projection)?.ok_or_else(missing)?;
             let mut tables = [projection.tables.as_slice(), &shadow.tables].concat();
             tables.sort_unstable_by_key(|table| table.to_u32());
             tables.extend(parts(catalog, &tables)?);

@@ -107,7 +107,7 @@ pub fn lock_tables_patiently(catalog: &Catalog, job: &Job) -> Result<()> {
 }
 
 fn exchange(catalog: &Catalog, job: &Job, projection: &Projection) -> Result<()> {
-    let shadow = Shadow::open(catalog, projection)?.ok_or_else(|| shadows::gone(job))?;
+    let shadow = Shadow::find(catalog, projection)?.ok_or_else(|| shadows::gone(job))?;
     shadow.swap(catalog, projection, job.definition.as_deref().unwrap_or_default())
 }
 
