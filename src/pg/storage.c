@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/heaptoast.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
@@ -27,6 +28,7 @@
 #include "catalog/pg_statistic_ext.h"
 #include "catalog/pg_statistic_ext_data.h"
 #include "commands/tablecmds.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/predicate.h"
 #include "utils/fmgroids.h"
@@ -39,6 +41,33 @@
 
 void		refold_swap_storage(Oid live, Oid shadow);
 
+/*
+ * A copy of a row of a catalog that stays the latest until it is updated. GRANT changes such rows without a lock on their
+ * table; it is not waited for, for everybody waits for us.
+ */
+static HeapTuple
+claim_row(Relation catalog, HeapTuple row)
+{
+	HeapTupleData latest;
+	Buffer		buffer;
+	TM_FailureData failure;
+	TM_Result	result;
+
+	if (!HeapTupleIsValid(row))
+		elog(ERROR, "cache lookup failed in \"%s\"", RelationGetRelationName(catalog));
+	latest.t_self = row->t_self;
+	result = heap_lock_tuple(catalog, &latest, GetCurrentCommandId(false), LockTupleNoKeyExclusive, LockWaitSkip, false,
+							 &buffer, &failure);
+	ReleaseBuffer(buffer);
+	if (result != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("a row of \"%s\" is being changed by another session", RelationGetRelationName(catalog)),
+				 errdetail("A GRANT on one of the tables, most likely."),
+				 errhint("Try again.")));
+	return row;
+}
+
 #define EXCHANGE(type, left, right) \
 	do { type swapped = (left); (left) = (right); (right) = swapped; } while (0)
 
@@ -49,14 +78,12 @@ exchange_files(Relation left, Relation right)
 	Relation	pg_class = table_open(RelationRelationId, RowExclusiveLock);
 	Oid			left_oid = RelationGetRelid(left);
 	Oid			right_oid = RelationGetRelid(right);
-	HeapTuple	left_row = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(left_oid));
-	HeapTuple	right_row = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(right_oid));
+	HeapTuple	left_row = claim_row(pg_class, SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(left_oid)));
+	HeapTuple	right_row = claim_row(pg_class, SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(right_oid)));
 	Form_pg_class a,
 				b;
 	CatalogIndexState indexes;
 
-	if (!HeapTupleIsValid(left_row) || !HeapTupleIsValid(right_row))
-		elog(ERROR, "cache lookup failed for relation %u or %u", left_oid, right_oid);
 	a = (Form_pg_class) GETSTRUCT(left_row);
 	b = (Form_pg_class) GETSTRUCT(right_row);
 	if (!OidIsValid(a->relfilenode) || !OidIsValid(b->relfilenode) || a->relpersistence != b->relpersistence ||
@@ -157,7 +184,7 @@ exchange_missing_values(Oid left, Oid right, int natts)
 			new_values[Anum_pg_attribute_attmissingval - 1] = values[1 - side];
 			new_nulls[Anum_pg_attribute_attmissingval - 1] = nulls[1 - side];
 			replaced[Anum_pg_attribute_attmissingval - 1] = true;
-			row = heap_modify_tuple(rows[side], RelationGetDescr(pg_attribute), new_values, new_nulls, replaced);
+			row = heap_modify_tuple(claim_row(pg_attribute, rows[side]), RelationGetDescr(pg_attribute), new_values, new_nulls, replaced);
 			CatalogTupleUpdate(pg_attribute, &row->t_self, row);
 		}
 		heap_freetuple(rows[0]);
