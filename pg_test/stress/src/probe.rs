@@ -45,14 +45,14 @@ const CHAIN: &str = "
 const LONGEST_CHAIN: usize = 6;
 
 /// What a look at a waiting append has found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Look {
     /// How long it had waited.
     pub after: Duration,
     /// One line a process, the probe's first.
     pub chain: Vec<String>,
     /// Their pids and what they want: what two looks differ in if there is something new to tell.
-    positions: Vec<(i32, String, bool)>,
+    pub positions: Vec<(i32, String, bool)>,
     /// Whether somebody in the chain had closed the gate before what takes its time.
     pub by_design: bool,
 }
@@ -150,7 +150,7 @@ pub fn watch(shared: &Shared) -> Result<()> {
 }
 
 fn look(shared: &Shared, after: Duration, rows: &[Row]) -> Result<Look> {
-    let mut look = Look { after, chain: Vec::new(), positions: Vec::new(), by_design: false };
+    let mut look = Look { after, ..Look::default() };
     for row in rows {
         let (pid, depth): (i32, i32) = (row.try_get("pid")?, row.try_get("depth")?);
         let wants = match row.try_get::<_, Option<String>>("wants")? {
@@ -178,4 +178,24 @@ fn look(shared: &Shared, after: Duration, rows: &[Row]) -> Result<Look> {
         look.chain.push(format!("  and {more} more"));
     }
     Ok(look)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_shows_nothing_new_is_not_kept() {
+        let watch = Watch::default();
+        assert!(watch.end().is_none());
+        watch.begin(1);
+        let since = lock(&watch.0).as_ref().map(|waiting| waiting.since);
+        let look = |pid| Look { positions: vec![(pid, String::new(), false)], ..Look::default() };
+        for pid in [2, 2, 3] {
+            since.into_iter().for_each(|since| watch.keep(since, look(pid)));
+        }
+        // Of an append that is over.
+        watch.keep(Instant::now() + PULSE, look(4));
+        assert_eq!(watch.end().map(|(_, looks)| looks.len()), Some(2));
+    }
 }

@@ -213,3 +213,20 @@ fn keep_longest(longest: &Mutex<Option<Longest>>, time: Duration, looks: Vec<Loo
         *longest = Some(Longest { time, at: SystemTime::now(), looks });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_by_design_count_apart() {
+        let stats = Stats::default();
+        let looks = |by_design| vec![Look { by_design, ..Look::default() }];
+        stats.probe_took(Duration::from_millis(3), looks(false));
+        stats.probe_took(Duration::from_millis(9), looks(true));
+        stats.probe_took(Duration::from_millis(2), Vec::new());
+        let Numbers { longest_probe, longest_by_design, .. } = stats.numbers();
+        let millis = |longest: Option<Longest>| longest.map(|longest| longest.time.as_millis());
+        assert_eq!((millis(longest_probe), millis(longest_by_design)), (Some(3), Some(9)));
+    }
+}
