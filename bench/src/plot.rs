@@ -127,6 +127,7 @@ impl Lines<'_> {
         let Some((x, y)) = bounds(&points) else { return Ok(()) };
         let path = folder.join(format!("{}.svg", self.file));
         let area = SVGBackend::new(&path, SIZE).into_drawing_area();
+        area.fill(&WHITE).map_err(failed)?;
         let mut chart = ChartBuilder::on(&area);
         chart.caption(self.title, ("sans-serif", 20)).margin(12).x_label_area_size(40).y_label_area_size(70);
         if self.is_logarithmic {
