@@ -51,9 +51,18 @@ RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_l
 COMMENT ON FUNCTION refold.lock_gate() IS
   'Makes appends wait until this transaction ends, so that it can alter a projection''s tables and rebuild it.';
 
-CREATE FUNCTION refold._fold_step(anyelement, refold.event) RETURNS anyelement
+CREATE FUNCTION refold._fold_step(internal, anyelement, refold.event) RETURNS internal
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'refold_fold_step';
-COMMENT ON FUNCTION refold._fold_step(anyelement, refold.event) IS 'calls the fold that is being replayed';
+COMMENT ON FUNCTION refold._fold_step(internal, anyelement, refold.event) IS 'calls the fold that is being replayed';
+
+CREATE FUNCTION refold._fold_result(internal, anyelement, refold.event) RETURNS anyelement
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'refold_fold_result';
+COMMENT ON FUNCTION refold._fold_result(internal, anyelement, refold.event) IS 'the row that a replayed fold has come to';
+
+CREATE AGGREGATE refold._fold(anyelement, refold.event) (
+  SFUNC = refold._fold_step, STYPE = internal, FINALFUNC = refold._fold_result, FINALFUNC_EXTRA
+);
+COMMENT ON AGGREGATE refold._fold(anyelement, refold.event) IS 'the fold that is being replayed, from a first state over events in order';
 
 CREATE FUNCTION refold._event_step(refold.event) RETURNS void
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'refold_event_step';

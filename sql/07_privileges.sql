@@ -1,10 +1,11 @@
 -- Nobody but the owner may do anything until it is granted; the two views show nothing of what users wrote.
 
-REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA refold FROM PUBLIC;
+REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA refold FROM PUBLIC;
 
 -- What the views, read_all and a replay call with the rights of whoever reads or owns: they tell a hash of pg_proc and
 -- the last final position, and outside a replay the others only fail.
-GRANT EXECUTE ON FUNCTION refold._fingerprint(oid), refold._final_position(), refold._fold_step(anyelement, refold.event),
+GRANT EXECUTE ON FUNCTION refold._fingerprint(oid), refold._final_position(), refold._fold_step(internal, anyelement, refold.event),
+  refold._fold_result(internal, anyelement, refold.event), refold._fold(anyelement, refold.event),
   refold._event_step(refold.event), refold._fail_key(text) TO PUBLIC;
 
 GRANT USAGE ON SCHEMA refold TO pg_monitor;

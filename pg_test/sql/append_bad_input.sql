@@ -53,7 +53,7 @@ SELECT stream_id, stream_version FROM refold.event ORDER BY position;
 -- The internal functions, called by hand.
 SELECT refold._admit_insert();
 SELECT refold._event_step(e) FROM refold.event AS e;
-SELECT refold._fold_step(1, e) FROM refold.event AS e;
+SELECT refold._fold(1, e) FROM refold.event AS e;
 CREATE TABLE other (id int);
 CREATE TRIGGER other AFTER INSERT ON other FOR EACH STATEMENT EXECUTE FUNCTION refold._apply_insert();
 INSERT INTO other VALUES (1);

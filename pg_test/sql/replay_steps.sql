@@ -3,7 +3,7 @@ SET client_min_messages = warning;
 
 -- What a replay calls can be called by anyone while it runs; nothing but refold's own statement gets to the handler.
 SELECT refold._event_step(NULL);
-SELECT refold._fold_step(1, NULL::refold.event);
+SELECT refold._fold(1, NULL::refold.event);
 CREATE TABLE seen (stream_id text PRIMARY KEY);
 CREATE FUNCTION on_batch(events refold.event[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -19,7 +19,7 @@ SELECT generation FROM refold.create_projection('seen', 'on_event(refold.event)'
 CREATE TABLE n (k text PRIMARY KEY, n int);
 CREATE FUNCTION fold_n(state n, event refold.event) RETURNS n LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM refold._fold_step(8::bigint, event);
+  PERFORM refold._fold(8::bigint, event);
   RETURN state;
 END $$;
 SELECT generation FROM refold.create_projection('n', 'fold_n(n, refold.event)');
@@ -27,20 +27,20 @@ CREATE FUNCTION plain_n(state n, event refold.event) RETURNS n LANGUAGE sql AS
   $$ SELECT ROW(event.stream_id, coalesce(state.n, 0) + 1)::n $$;
 CREATE FUNCTION key_n(event refold.event) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM refold._fold_step(NULL::n, ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::refold.event);
+  PERFORM refold._fold(NULL::n, ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::refold.event);
   RETURN event.stream_id;
 END $$;
 SELECT generation FROM refold.create_projection('n', 'plain_n(n, refold.event)', key => 'key_n(refold.event)');
 CREATE OR REPLACE FUNCTION key_n(event refold.event) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
   BEGIN
-    PERFORM refold._fold_step(NULL::n, event);
+    PERFORM refold._fold(NULL::n, event);
   EXCEPTION WHEN object_not_in_prerequisite_state THEN
     NULL;
   END;
   RETURN event.stream_id;
 END $$;
-SELECT generation, rows_inserted FROM refold.create_projection('n', 'plain_n(n, refold.event)', key => 'key_n(refold.event)');
+SELECT generation, rows_updated FROM refold.rebuild_projection('n');
 TABLE n;
 
 -- A key function that is replaced makes the model stale, as a handler does.

@@ -30,6 +30,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/backend_progress.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -72,7 +73,9 @@ ErrorData  *refold_lock_together(int count, const Oid *relations, const LOCKMODE
 								 bool *granted);
 ErrorData  *refold_begin_subtransaction(void);
 ErrorData  *refold_end_subtransaction(bool release, ResourceOwner owner);
-Datum		refold_step(FunctionCallInfo fcinfo, int event_argument);
+Datum		refold_event_step_in(FunctionCallInfo fcinfo);
+Datum		refold_fold_step_in(FunctionCallInfo fcinfo);
+Datum		refold_fold_result_in(FunctionCallInfo fcinfo);
 void		refold_set_gate(Oid gate);
 void		refold_handle_signals(void);
 TableScanDesc refold_begin_databases(void);
@@ -380,17 +383,24 @@ refold_end_subtransaction(bool release, ResourceOwner owner)
 
 /*
  * Prepares the call of the current scope's handler. Users can call the step functions too, while a replay runs: what
- * does not have the handler's own arguments never gets to it.
+ * does not have the handler's own arguments never gets to it. Nor does a call inside a handler, or inside a
+ * subtransaction of user code: an error of a call then ends the scope, so that scope->event never outlives its event.
  */
 static FmgrInfo *
-handler_of(FunctionCallInfo fcinfo, const RefoldScope *scope, int event_argument)
+handler_of(FunctionCallInfo fcinfo, RefoldScope *scope, int event_argument)
 {
-	FmgrInfo   *handler;
-	bool		is_fold = OidIsValid(scope->state_type);
+	FmgrInfo   *handler = (FmgrInfo *) fcinfo->flinfo->fn_extra;
 
-	if (PG_NARGS() != (is_fold ? 2 : 1) || event_argument != PG_NARGS() - 1 ||
+	if (scope == NULL || !OidIsValid(scope->handler) || scope->event != NULL || PG_ARGISNULL(event_argument) ||
+		GetCurrentTransactionNestLevel() != scope->nest_level)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this function is internal to refold's replay")));
+	if (handler != NULL && handler->fn_oid == scope->handler)
+		return handler;
+	if (OidIsValid(scope->state_type) != (event_argument == 2) ||
 		get_fn_expr_argtype(fcinfo->flinfo, event_argument) != scope->event_type ||
-		(is_fold && get_fn_expr_argtype(fcinfo->flinfo, 0) != scope->state_type))
+		(event_argument == 2 && get_fn_expr_argtype(fcinfo->flinfo, 1) != scope->state_type))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this function is internal to refold's replay")));
@@ -400,40 +410,100 @@ handler_of(FunctionCallInfo fcinfo, const RefoldScope *scope, int event_argument
 	return handler;
 }
 
-/* Calls the current scope's handler with the arguments as they came; argument event_argument is the event. */
-Datum
-refold_step(FunctionCallInfo fcinfo, int event_argument)
+/* Calls the handler, whose last argument is the event. */
+static Datum
+call_handler(FunctionCallInfo call, RefoldScope *scope, HeapTupleHeader event)
 {
-	RefoldScope *scope = current_scope;
-	FmgrInfo   *handler = (FmgrInfo *) fcinfo->flinfo->fn_extra;
-	LOCAL_FCINFO(call, 2);
 	Datum		result;
 
-	/*
-	 * Not inside a handler, and not inside a subtransaction of user code: an error of this call then ends the scope,
-	 * so that scope->event never outlives its event.
-	 */
-	if (scope == NULL || !OidIsValid(scope->handler) || scope->event != NULL || PG_ARGISNULL(event_argument) ||
-		GetCurrentTransactionNestLevel() != scope->nest_level ||
-		(OidIsValid(scope->state_type) && AggCheckCallContext(fcinfo, NULL) == 0))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this function is internal to refold's replay")));
-	if (handler == NULL || handler->fn_oid != scope->handler)
-		handler = handler_of(fcinfo, scope, event_argument);
-	InitFunctionCallInfoData(*call, handler, PG_NARGS(), fcinfo->fncollation, fcinfo->context, NULL);
-	for (int i = 0; i < PG_NARGS(); i++)
-		call->args[i] = fcinfo->args[i];
-
-	scope->event = PG_GETARG_HEAPTUPLEHEADER(event_argument);
-	call->args[event_argument].value = PointerGetDatum(scope->event);
+	scope->event = event;
+	call->args[call->nargs - 1].value = PointerGetDatum(event);
+	call->args[call->nargs - 1].isnull = false;
 	result = FunctionCallInvoke(call);
 	scope->event = NULL;
-	fcinfo->isnull = call->isnull;
-
 	if (++scope->events_done % PROGRESS_INTERVAL == 0)
 		pgstat_progress_update_param(PROGRESS_EVENTS_DONE, scope->events_done);
 	return result;
+}
+
+/* A per-event handler: calls it with the event. */
+Datum
+refold_event_step_in(FunctionCallInfo fcinfo)
+{
+	RefoldScope *scope = current_scope;
+	FmgrInfo   *handler = handler_of(fcinfo, scope, 0);
+	LOCAL_FCINFO(call, 1);
+	Datum		result;
+
+	InitFunctionCallInfoData(*call, handler, 1, fcinfo->fncollation, fcinfo->context, NULL);
+	result = call_handler(call, scope, PG_GETARG_HEAPTUPLEHEADER(0));
+	fcinfo->isnull = call->isnull;
+	return result;
+}
+
+/* What the aggregate has folded so far. */
+typedef struct FoldState
+{
+	Datum		row;
+	bool		isnull;
+} FoldState;
+
+/* A row as the aggregate keeps it. */
+static void
+keep_row(FoldState *state, Datum row, bool isnull, MemoryContext aggregate)
+{
+	MemoryContext caller = MemoryContextSwitchTo(aggregate);
+	Datum		kept = isnull ? (Datum) 0 : datumCopy(row, false, -1);
+
+	MemoryContextSwitchTo(caller);
+	if (!state->isnull)
+		pfree(DatumGetPointer(state->row));
+	state->row = kept;
+	state->isnull = isnull;
+}
+
+/*
+ * A fold, as the aggregate's transition: (internal, T, event). The second argument is the row before the first event;
+ * a type of state of its own tells "no event yet" from "the row was deleted".
+ */
+Datum
+refold_fold_step_in(FunctionCallInfo fcinfo)
+{
+	RefoldScope *scope = current_scope;
+	MemoryContext aggregate;
+	FmgrInfo   *handler;
+	FoldState  *state;
+	LOCAL_FCINFO(call, 2);
+	Datum		row;
+
+	if (AggCheckCallContext(fcinfo, &aggregate) == 0)
+		elog(ERROR, "refold._fold_step called outside an aggregate");
+	handler = handler_of(fcinfo, scope, 2);
+	if (PG_ARGISNULL(0))
+	{
+		state = MemoryContextAlloc(aggregate, sizeof(FoldState));
+		state->isnull = true;
+		keep_row(state, PG_GETARG_DATUM(1), PG_ARGISNULL(1), aggregate);
+	}
+	else
+		state = (FoldState *) PG_GETARG_POINTER(0);
+	InitFunctionCallInfoData(*call, handler, 2, fcinfo->fncollation, fcinfo->context, NULL);
+	call->args[0].value = state->row;
+	call->args[0].isnull = state->isnull;
+	row = call_handler(call, scope, PG_GETARG_HEAPTUPLEHEADER(2));
+	keep_row(state, row, call->isnull, aggregate);
+	PG_RETURN_POINTER(state);
+}
+
+/* The aggregate's result: the row after the last event. */
+Datum
+refold_fold_result_in(FunctionCallInfo fcinfo)
+{
+	FoldState  *state = PG_ARGISNULL(0) ? NULL : (FoldState *) PG_GETARG_POINTER(0);
+
+	if (state == NULL || state->isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(state->row);
 }
 
 static void

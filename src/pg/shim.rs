@@ -139,7 +139,9 @@ unsafe extern "C-unwind" {
 // SAFETY: these match their definitions too. They raise nothing, or are called where no frame of Rust has anything to
 // drop: the step function, and the end of a door.
 unsafe extern "C-unwind" {
-    pub(super) fn refold_step(fcinfo: pg_sys::FunctionCallInfo, event_argument: c_int) -> pg_sys::Datum;
+    pub(super) fn refold_fold_step_in(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+    pub(super) fn refold_fold_result_in(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+    pub(super) fn refold_event_step_in(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
     pub(super) fn refold_handle_signals();
     pub(super) fn refold_pid_of(backend: c_int) -> c_int;
     pub(super) fn refold_set_gate(gate: pg_sys::Oid);

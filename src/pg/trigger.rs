@@ -22,7 +22,7 @@ pub fn require_trigger(call: &Call) -> Result<()> {
 }
 
 macro_rules! step_function {
-    ($symbol:ident, $info:ident, $event_argument:expr) => {
+    ($symbol:ident, $info:ident, $function:ident) => {
         /// Calling convention of the function of the same name.
         #[unsafe(no_mangle)]
         pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
@@ -37,10 +37,11 @@ macro_rules! step_function {
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
             // SAFETY: nothing but this frame of Rust, with nothing to drop, stands between the executor and the shim.
-            unsafe { shim::refold_step(fcinfo, $event_argument) }
+            unsafe { shim::$function(fcinfo) }
         }
     };
 }
 
-step_function!(refold_fold_step, pg_finfo_refold_fold_step, 1);
-step_function!(refold_event_step, pg_finfo_refold_event_step, 0);
+step_function!(refold_fold_step, pg_finfo_refold_fold_step, refold_fold_step_in);
+step_function!(refold_fold_result, pg_finfo_refold_fold_result, refold_fold_result_in);
+step_function!(refold_event_step, pg_finfo_refold_event_step, refold_event_step_in);

@@ -26,22 +26,10 @@ impl Copy {
         })?;
         let copy = Self { to, schema };
         identity::as_owner(projection.owner, &copy.to.settings, || match projection.kind {
-            Kind::Fold => copy.create_aggregate(),
+            Kind::Fold => Ok(()),
             Kind::PerEvent | Kind::PerBatch => copy.create_tables(),
         })?;
         Ok(copy)
-    }
-
-    /// The fold's replay is an aggregate, so that PostgreSQL sorts, spills and groups.
-    fn create_aggregate(&self) -> Result<()> {
-        for table in &self.to.tables {
-            let sql = format!(
-                "CREATE AGGREGATE {}.fold(refold.event) (SFUNC = refold._fold_step, STYPE = {})",
-                self.schema, table.qualified
-            );
-            spi::command(&sql)?;
-        }
-        Ok(())
     }
 
     fn create_tables(&self) -> Result<()> {

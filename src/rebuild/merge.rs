@@ -2,6 +2,7 @@
 //! snapshot goes on seeing the old model, and whatever hangs on the live tables stays.
 
 use super::copy::Copy;
+use super::destination::Destination;
 use crate::error::Result;
 use crate::pg::catalog::Catalog;
 use crate::pg::{identity, spi};
@@ -106,6 +107,16 @@ fn insert(copy: &Copy, table: &Table) -> String {
         copy = copy.to.of(table),
         same_key = same_key(table),
     )
+}
+
+/// Whether rows of all these tables can be written in any order.
+pub fn may_update_all(catalog: &Catalog, to: &Destination) -> Result<bool> {
+    for table in &to.tables {
+        if !may_update(catalog, table)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether differing rows can be updated where they are: there is no second unique key.

@@ -8,6 +8,7 @@
 mod copy;
 mod definition;
 mod destination;
+mod fold_sql;
 mod gate;
 pub mod job;
 mod key;

@@ -4,7 +4,9 @@
 //! window for a per-event handler; what came meanwhile through the code that appends use, on the copy.
 
 use super::destination::Destination;
+use super::fold_sql::FoldSql;
 use super::gate::Waiting;
+use super::merge;
 use crate::error::{Error, Result};
 use crate::log::append::Draft;
 use crate::names::Position;
@@ -25,6 +27,8 @@ const FIRST_WINDOW: i64 = 1000;
 const LARGEST_WINDOW: i64 = 1_000_000;
 /// Most events that a per-batch handler gets in one call of a replay, and that a fold's tail loads at once.
 const LARGEST_BATCH: i64 = 10_000;
+/// A fold's tail of so few positions is folded event by event: planning one large statement takes longer.
+const FEW: i64 = 200;
 
 /// One replay into one destination.
 pub struct Replay<'a> {
@@ -147,7 +151,7 @@ impl<'a> Replay<'a> {
         }
         identity::as_owner(self.checked.projection.owner, &self.to.settings, || {
             match self.checked.projection.kind {
-                Kind::Fold => self.fold_tail(up_to),
+                Kind::Fold => self.fold_on(up_to),
                 Kind::PerEvent => self.call_per_event(up_to),
                 Kind::PerBatch => self.call_per_batch(up_to),
             }
@@ -204,7 +208,7 @@ impl<'a> Replay<'a> {
 
     fn fold_all(&mut self, up_to: Position) -> Result<()> {
         for table in &self.to.tables {
-            let sql = self.fold_statement(table, up_to, None);
+            let sql = self.statements(table).create(&self.wanted(0, up_to), None);
             self.run(&sql)?;
         }
         Ok(())
@@ -214,48 +218,28 @@ impl<'a> Replay<'a> {
     pub fn key(&mut self, up_to: Position, literals: &[String]) -> Result<()> {
         identity::as_owner(self.checked.projection.owner, &self.to.settings, || {
             for table in &self.to.tables {
-                let sql = self.fold_statement(table, up_to, Some(literals));
+                let sql = self.statements(table).create(&self.wanted(0, up_to), Some(literals));
                 self.run(&sql)?;
             }
             Ok(())
         })
     }
 
-    /// CREATE TABLE AS: one row for each key, which the handler as an aggregate makes of the key's events in order.
-    /// With literals, for that key only.
-    fn fold_statement(&self, table: &Table, up_to: Position, only: Option<&[String]>) -> String {
-        let wanted = self.wanted(0, up_to);
-        let keys: Vec<_> = (1..=table.key.len()).map(|n| format!("k{n}")).collect();
-        let keyed = match &self.checked.key {
-            None => format!("SELECT e, e.stream_id AS k1 FROM refold.event AS e WHERE {wanted}"),
-            Some(key) if keys.len() == 1 => {
-                format!("SELECT e, {}(e) AS k1 FROM refold.event AS e WHERE {wanted} OFFSET 0", key.qualified)
-            }
-            Some(key) => format!(
-                "SELECT e, k.* FROM refold.event AS e CROSS JOIN LATERAL {}(e) AS k ({}) WHERE {wanted}",
-                key.qualified,
-                keys.join(", ")
-            ),
-        };
-        let mut wanted_rows: Vec<_> = keys.iter().map(|key| format!("r.{key} IS NOT NULL")).collect();
-        if let Some(literals) = only {
-            wanted_rows
-                .push(table.on_key(|n, column| format!("r.{} {} {}", keys[n], column.equals, literals[n])));
+    fn statements<'t>(&'t self, table: &'t Table) -> FoldSql<'t> {
+        FoldSql { checked: self.checked, to: self.to, table }
+    }
+
+    /// Folds on: many events in one statement, where their order within a key is all that matters.
+    fn fold_on(&mut self, up_to: Position) -> Result<()> {
+        if up_to - self.done <= FEW || !merge::may_update_all(self.catalog, self.to)? {
+            return self.fold_tail(up_to);
         }
-        let same_key =
-            table.on_key(|n, column| format!("(q.s).{} {} q.{}", column.name, column.equals, keys[n]));
-        format!(
-            "CREATE UNLOGGED TABLE {copy} AS SELECT {columns} FROM (\
-               SELECT {schema}.fold(r.e ORDER BY (r.e).position) AS s, {grouped} FROM ({keyed}) AS r \
-               WHERE {present} GROUP BY {grouped}\
-             ) AS q WHERE q.s IS DISTINCT FROM NULL AND CASE WHEN {same_key} THEN true ELSE refold._fail_key({name}) END",
-            copy = self.to.of(table),
-            columns = table.list(|name| format!("(q.s).{name} AS {name}")),
-            schema = self.to.schema.as_deref().unwrap_or_default(),
-            grouped = keys.iter().map(|key| format!("r.{key}")).collect::<Vec<_>>().join(", "),
-            present = wanted_rows.join(" AND "),
-            name = spi::literal(&self.checked.projection.name),
-        )
+        self.scope.set_events_done(self.events);
+        for table in &self.to.tables {
+            let sql = self.statements(table).upsert(&self.wanted(self.done, up_to));
+            self.run(&sql)?;
+        }
+        Ok(())
     }
 
     /// Folds through the code that appends use: loads a row, steps, writes it.

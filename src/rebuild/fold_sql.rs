@@ -1,0 +1,118 @@
+//! The statements that fold many events at once: PostgreSQL sorts, spills, groups and joins.
+
+use super::destination::Destination;
+use crate::pg::spi;
+use crate::projection::check::Checked;
+use crate::projection::fold::state_of;
+use crate::projection::table::Table;
+
+/// One fold's statements. `wanted` is a condition on the log's rows `e`.
+pub struct FoldSql<'a> {
+    pub checked: &'a Checked,
+    pub to: &'a Destination,
+    pub table: &'a Table,
+}
+
+impl FoldSql<'_> {
+    /// CREATE TABLE AS: one row for each key, which the handler as an aggregate makes of the key's events in order. With
+    /// literals, for that key only.
+    pub fn create(&self, wanted: &str, only: Option<&[String]>) -> String {
+        let of_key = |literals: &[String]| {
+            format!(
+                " AND {}",
+                self.table.on_key(|n, column| format!(
+                    "r.{} {} {}",
+                    self.keys()[n],
+                    column.equals,
+                    literals[n]
+                ))
+            )
+        };
+        format!(
+            "CREATE UNLOGGED TABLE {to} AS SELECT {columns} FROM (\
+               SELECT refold._fold(NULL::{row}, r.e ORDER BY (r.e).position) AS s, {grouped} FROM ({keyed}) AS r \
+               WHERE {present}{only} GROUP BY {grouped}\
+             ) AS q WHERE {sound} AND q.s IS DISTINCT FROM NULL",
+            to = self.to.of(self.table),
+            columns = self.table.list(|name| format!("(q.s).{name} AS {name}")),
+            row = self.table.qualified,
+            grouped = self.grouped(),
+            keyed = self.keyed(wanted),
+            present = self.present(),
+            only = only.map(of_key).unwrap_or_default(),
+            sound = self.sound(),
+        )
+    }
+
+    /// Folds the events into the rows that are there: each key's row goes in as the aggregate's first state.
+    pub fn upsert(&self, wanted: &str) -> String {
+        let (table, keys) = (self.table, self.keys());
+        let row_of = |alias: &str| {
+            table.on_key(|n, column| format!("t.{} {} {alias}.{}", column.name, column.equals, keys[n]))
+        };
+        format!(
+            "WITH folded AS MATERIALIZED (SELECT q.* FROM (\
+               SELECT refold._fold(r.state, r.e ORDER BY (r.e).position) AS s, {grouped} FROM (\
+                 SELECT r.*, CASE WHEN t.{first} IS NOT NULL THEN {state} END AS state \
+                 FROM ({keyed}) AS r LEFT JOIN ONLY {to} AS t ON {row_of_event}\
+               ) AS r WHERE {present} GROUP BY {grouped}\
+             ) AS q WHERE {sound}), \
+             gone AS (DELETE FROM ONLY {to} AS t USING folded AS q WHERE NOT q.s IS DISTINCT FROM NULL AND {row_of_folded}) \
+             INSERT INTO {to} AS t ({columns}) SELECT {values} FROM folded AS q WHERE q.s IS DISTINCT FROM NULL \
+             ON CONFLICT ({key}) DO UPDATE SET {assignments}",
+            grouped = self.grouped(),
+            first = table.key[0].name,
+            state = state_of(table, "t"),
+            keyed = self.keyed(wanted),
+            to = self.to.of(table),
+            row_of_event = row_of("r"),
+            present = self.present(),
+            sound = self.sound(),
+            row_of_folded = row_of("q"),
+            columns = table.list(str::to_owned),
+            values = table.list(|name| format!("(q.s).{name}")),
+            key = table.key_list(),
+            assignments = table.assign(|name| format!("excluded.{name}")),
+        )
+    }
+
+    fn keys(&self) -> Vec<String> {
+        (1..=self.table.key.len()).map(|n| format!("k{n}")).collect()
+    }
+
+    /// The wanted events with their keys.
+    fn keyed(&self, wanted: &str) -> String {
+        let keys = self.keys();
+        match &self.checked.key {
+            None => format!("SELECT e, e.stream_id AS k1 FROM refold.event AS e WHERE {wanted}"),
+            Some(key) if keys.len() == 1 => {
+                format!("SELECT e, {}(e) AS k1 FROM refold.event AS e WHERE {wanted} OFFSET 0", key.qualified)
+            }
+            Some(key) => format!(
+                "SELECT e, k.* FROM refold.event AS e CROSS JOIN LATERAL {}(e) AS k ({}) WHERE {wanted}",
+                key.qualified,
+                keys.join(", ")
+            ),
+        }
+    }
+
+    fn grouped(&self) -> String {
+        self.keys().iter().map(|key| format!("r.{key}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The event has a key: it is for this projection.
+    fn present(&self) -> String {
+        self.keys().iter().map(|key| format!("r.{key} IS NOT NULL")).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// The handler has returned the row of its event's key, or none; it fails otherwise.
+    fn sound(&self) -> String {
+        let keys = self.keys();
+        let same_key =
+            self.table.on_key(|n, column| format!("(q.s).{} {} q.{}", column.name, column.equals, keys[n]));
+        format!(
+            "CASE WHEN NOT q.s IS DISTINCT FROM NULL OR ({same_key}) THEN true ELSE refold._fail_key({}) END",
+            spi::literal(&self.checked.projection.name)
+        )
+    }
+}
