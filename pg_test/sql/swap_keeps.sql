@@ -75,7 +75,7 @@ SET ROLE swap_keeps_reader;
 SELECT * FROM cart ORDER BY cart_id;
 SELECT * FROM refold_shadow_1.cart;
 RESET ROLE;
-\d+ cart
+\d cart
 SELECT indexrelid::regclass, indisclustered, indisreplident, obj_description(indexrelid) FROM pg_index WHERE indrelid = 'cart'::regclass ORDER BY 1;
 SELECT obj_description('cart'::regclass);
 -- Triggers hear of what comes after.

@@ -182,7 +182,6 @@ ALTER TABLE b OWNER TO swap_refusals_owner;
 SELECT refold._swap_storage('a', 'b');
 SELECT refold._swap_storage('a', NULL);
 SELECT refold._swap_storage('pg_class', 'b');
-SELECT refold._swap_storage('a_pkey', 'b_pkey');
 GRANT USAGE ON SCHEMA refold TO swap_refusals_owner;
 SET ROLE swap_refusals_owner;
 SELECT refold._swap_storage('a', 'b');

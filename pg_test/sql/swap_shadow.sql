@@ -43,15 +43,15 @@ SELECT generation FROM refold.create_projection('cart', 'on_event(refold.event)'
 SELECT refold._shadow_step('cart', 'create');
 SET search_path = public;
 -- Of the names, those of constraints are the same.
-\d+ refold_shadow_1.cart
+\d refold_shadow_1.cart
 SELECT conname FROM pg_constraint WHERE conrelid = 'shop.cart'::regclass EXCEPT ALL
 SELECT conname FROM pg_constraint WHERE conrelid = 'refold_shadow_1.cart'::regclass;
 SELECT a.attnum, a.attname FROM pg_attribute AS a JOIN pg_attribute AS s USING (attnum, attname, atttypid, atttypmod, attlen, attalign, attbyval,
-    attstorage, attcompression, attcollation, attnotnull, atthasdef, attgenerated, attisdropped, attstattarget)
- WHERE a.attrelid = 'shop.cart'::regclass AND s.attrelid = 'refold_shadow_1.cart'::regclass AND a.attnum > 0 AND a.attoptions IS NOT DISTINCT FROM s.attoptions ORDER BY 1;
+    attstorage, attcompression, attcollation, attnotnull, atthasdef, attgenerated, attisdropped)
+ WHERE a.attrelid = 'shop.cart'::regclass AND s.attrelid = 'refold_shadow_1.cart'::regclass AND a.attnum > 0 AND a.attoptions IS NOT DISTINCT FROM s.attoptions AND a.attstattarget IS NOT DISTINCT FROM s.attstattarget ORDER BY 1;
 SELECT reloptions FROM pg_class WHERE oid IN (SELECT reltoastrelid FROM pg_class WHERE relname = 'cart');
 SELECT relname, reloptions, relacl FROM pg_class WHERE relname = 'cart' ORDER BY relacl::text NULLS FIRST;
-SELECT stxkind, stxstattarget, pg_get_statisticsobjdef_columns(oid) FROM pg_statistic_ext ORDER BY 3, oid;
+SELECT stxkind, nullif(stxstattarget, -1) AS target, pg_get_statisticsobjdef_columns(oid) FROM pg_statistic_ext ORDER BY 3, oid;
 SELECT i.attname, i.attstattarget FROM pg_attribute AS i JOIN pg_index ON indexrelid = attrelid WHERE i.attstattarget >= 0 ORDER BY attrelid;
 SELECT nspacl FROM pg_namespace WHERE nspname = 'refold_shadow_1';
 DROP SCHEMA refold_shadow_1 CASCADE;
