@@ -170,6 +170,7 @@ pub fn apply_insert() -> Result<()> {
         waitpoint::reach(Waitpoint::AppendOneApplied);
         if let Some(mirror) = &projection.mirror {
             mirror.apply(&catalog, projection, &events, keys.as_deref())?;
+            waitpoint::reach(Waitpoint::MirrorApplied);
         }
     }
     Ok(())

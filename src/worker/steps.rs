@@ -8,6 +8,7 @@ use crate::pg::catalog::{self, Catalog};
 use crate::pg::failure::Failure;
 use crate::pg::snapshot::Older;
 use crate::pg::transaction;
+use crate::pg::waitpoint::{self, Waitpoint};
 use crate::rebuild::SMALL_TAIL;
 use crate::rebuild::job::row::{self, Job, Phase};
 use crate::rebuild::job::swapping::{self, Swapped};
@@ -165,6 +166,7 @@ impl Worker {
         }
         let failed = self.transact(|catalog, job| {
             job.require_own(catalog)?;
+            waitpoint::reach(Waitpoint::JobWaitsForSnapshots);
             job.mirror_has_failed(catalog)
         })?;
         if failed {

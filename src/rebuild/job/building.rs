@@ -7,6 +7,7 @@ use crate::log::watermark;
 use crate::names::Position;
 use crate::pg::catalog::Catalog;
 use crate::pg::progress::{Kind, Progress};
+use crate::pg::waitpoint::{self, Waitpoint};
 use crate::pg::{identity, locks, spi};
 use crate::projection::check::{self, Checked};
 use crate::projection::registry;
@@ -73,9 +74,12 @@ pub fn batch(catalog: &Catalog, job: &mut Job, end: Position, at_event: &mut boo
     *at_event = true;
     replay.tail(end)?;
     *at_event = false;
+    waitpoint::reach(Waitpoint::BatchReplayed);
     let events = replay.events();
     replay.finish();
-    job.advance(catalog, end, events, watermark::last_drawn(catalog)?)
+    job.advance(catalog, end, events, watermark::last_drawn(catalog)?)?;
+    waitpoint::reach(Waitpoint::BatchWritten);
+    Ok(())
 }
 
 /// Collects statistics of the shadow: the plans of appends that keep it up should not be those for an empty table.

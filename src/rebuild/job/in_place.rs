@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::log::watermark;
 use crate::pg::catalog::Catalog;
 use crate::pg::spi;
+use crate::pg::waitpoint::{self, Waitpoint};
 use crate::projection::registry::{self, Built, Mode};
 use crate::rebuild::gate;
 
@@ -18,7 +19,9 @@ pub fn begin(catalog: &Catalog, job: &mut Job) -> Result<()> {
     let closed = gate::close(catalog, &checked.projection.tables, &mut gate::Patience)?;
     job.note_attempts(catalog, closed.attempts)?;
     job.enter(catalog, Phase::Emptying)?;
-    registry::set_mode(catalog, job.projection_id, Mode::Skipping)
+    registry::set_mode(catalog, job.projection_id, Mode::Skipping)?;
+    waitpoint::reach(Waitpoint::InPlaceSkipping);
+    Ok(())
 }
 
 /// DELETE, not TRUNCATE: older snapshots go on seeing the old model.
@@ -32,6 +35,7 @@ pub fn empty(catalog: &Catalog, job: &mut Job) -> Result<()> {
         }
         Ok(())
     })?;
+    waitpoint::reach(Waitpoint::InPlaceEmptied);
     job.enter(catalog, Phase::Building)
 }
 
@@ -42,6 +46,7 @@ pub fn finish(catalog: &Catalog, job: &mut Job) -> Result<()> {
     let live = building::destination(catalog, job, &checked)?;
     let mut replay = building::replay(catalog, job, &checked, &live);
     let closed = gate::close(catalog, &checked.projection.tables, &mut replay)?;
+    waitpoint::reach(Waitpoint::InPlaceGateClosed);
     let drawn = watermark::last_drawn(catalog)?;
     replay.tail(drawn)?;
     let events = replay.events();
@@ -49,5 +54,7 @@ pub fn finish(catalog: &Catalog, job: &mut Job) -> Result<()> {
     job.note_attempts(catalog, closed.attempts)?;
     job.advance(catalog, drawn, events, drawn)?;
     registry::bump(catalog, &checked, Built { events, duration: job.age(catalog)? })?;
-    job.end(catalog)
+    job.end(catalog)?;
+    waitpoint::reach(Waitpoint::InPlaceReturning);
+    Ok(())
 }

@@ -7,6 +7,7 @@ use super::shadows;
 use crate::error::Result;
 use crate::log::watermark;
 use crate::pg::catalog::Catalog;
+use crate::pg::waitpoint::{self, Waitpoint};
 use crate::pg::{locks, spi};
 use crate::projection::registry::{self, Mode};
 use crate::rebuild::gate;
@@ -18,6 +19,7 @@ pub fn begin(catalog: &Catalog, job: &mut Job) -> Result<()> {
     let destination = building::destination(catalog, job, &checked)?;
     let mut replay = building::replay(catalog, job, &checked, &destination);
     let closed = gate::close(catalog, &[], &mut replay)?;
+    waitpoint::reach(Waitpoint::JobGateClosed);
     // Lemma A: with the gate closed, every position that was drawn is visible or dead, and later ones are mirrored.
     let drawn = watermark::last_drawn(catalog)?;
     replay.tail(drawn)?;
@@ -28,7 +30,9 @@ pub fn begin(catalog: &Catalog, job: &mut Job) -> Result<()> {
     job.set_mirror(catalog, job.handler)?;
     job.enter(catalog, Phase::WaitingForSnapshots)?;
     // I3, and I5: a snapshot older than this commit sees another number of flips.
-    registry::set_mode(catalog, job.projection_id, Mode::Mirroring)
+    registry::set_mode(catalog, job.projection_id, Mode::Mirroring)?;
+    waitpoint::reach(Waitpoint::JobMirrors);
+    Ok(())
 }
 
 /// The shadow lacks an event that its handler could not take: appends forget it, it is emptied, and the job begins anew.
@@ -58,6 +62,7 @@ pub fn end(catalog: &Catalog, job: &mut Job) -> Result<()> {
 pub fn clean_up(catalog: &Catalog, job: &mut Job) -> Result<()> {
     lock(catalog, job)?;
     shadows::drop(catalog, job)?;
+    waitpoint::reach(Waitpoint::JobShadowDropped);
     job.end(catalog)
 }
 

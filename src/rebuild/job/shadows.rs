@@ -4,6 +4,7 @@ use super::row::{Job, Phase};
 use super::{building, mirroring};
 use crate::error::{Error, Result};
 use crate::pg::catalog::Catalog;
+use crate::pg::waitpoint::{self, Waitpoint};
 use crate::pg::{identity, spi};
 use crate::projection::registry::Projection;
 use crate::rebuild::shadow::{self, Shadow};
@@ -17,6 +18,7 @@ pub fn create(catalog: &Catalog, job: &mut Job) -> Result<()> {
     record(catalog, job, &checked.projection, &shadow.tables)?;
     let definition = shadow::fingerprint(catalog, &checked.projection)?;
     job.set_definition(catalog, definition)?;
+    waitpoint::reach(Waitpoint::JobShadowCreated);
     job.enter(catalog, Phase::Building)
 }
 

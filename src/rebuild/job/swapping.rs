@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::pg::catalog::Catalog;
 use crate::pg::locks;
 use crate::pg::progress::Kind;
+use crate::pg::waitpoint::{self, Waitpoint};
 use crate::projection::check::{self, Checked};
 use crate::projection::registry::{self, Built, Mode, Projection};
 use crate::rebuild::gate;
@@ -57,6 +58,7 @@ pub fn swap(catalog: &Catalog, job: &mut Job) -> Result<Swapped> {
     if !lock_tables(catalog, job)? {
         return Ok(Swapped::NotYet);
     }
+    waitpoint::reach(Waitpoint::JobTablesLocked);
     // Only now: an append that mirrors holds the tables to its end.
     if job.mirror_has_failed(catalog)? {
         return Ok(Swapped::MirrorFailed);
@@ -73,6 +75,7 @@ pub fn swap(catalog: &Catalog, job: &mut Job) -> Result<Swapped> {
     } else {
         job.enter(catalog, Phase::CleaningUp)?;
     }
+    waitpoint::reach(Waitpoint::JobSwapped);
     Ok(Swapped::Yes)
 }
 

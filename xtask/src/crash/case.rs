@@ -112,16 +112,38 @@ impl Case {
         world.ledger.enter(&tag, events, if committed { Fate::Kept } else { Fate::Lost });
         let bystander = Bystander::start(world, &mut doorman)?;
         self.kill.strike(world, victim, doorman)?;
-        ensure!(act.join()?.is_err(), "the victim has got an answer");
+        // The caller of a job has its answer while the worker still tidies up.
+        ensure!(act.join()?.is_err() || self.victim.is_job(), "the victim has got an answer");
         bystander.finish(world)?;
 
+        if self.victim.is_job() {
+            if !self.victim.in_place {
+                checks::check(world)?;
+            }
+            self.resume(world)?;
+        }
         let mut client = world.connect_passing()?;
         let after = world.registry(&mut client)?;
-        let should_differ = committed && self.victim.changes_registry();
+        let should_differ = self.victim.changes_registry() && (committed || self.victim.is_job());
         ensure!((after != before) == should_differ, "the registry was {before:?} and is {after:?}");
         client.close().map_err(explain)?;
         checks::check(world)?;
         self.finish(world, &tag)
+    }
+
+    /// A job is still there, and goes on when it is told to.
+    fn resume(&self, world: &World) -> Result<()> {
+        let mut client = world.connect_passing()?;
+        client.batch_execute(self.victim.resume).map_err(explain).context("resuming the job")?;
+        let open = "SELECT state, concat(error_sqlstate, ' ', error_message) FROM refold.rebuild_job
+                     WHERE state IN ('running', 'paused')";
+        wait_for(|| {
+            let Some(row) = client.query_opt(open, &[]).map_err(explain)? else { return Ok(Some(())) };
+            let (state, error): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            ensure!(state == "running", "the job is {state}: {error}");
+            Ok(None)
+        })
+        .context("waiting for the resumed job")
     }
 
     fn victim_client(&self, world: &World) -> Result<Client> {
@@ -164,7 +186,8 @@ impl Case {
             if let Some(row) = doorman.query_opt(sql, &[]).map_err(explain)? {
                 return Ok(Some(row.try_get(0)?));
             }
-            ensure!(!act.has_ended(), "{} has ended without coming there", self.victim.name);
+            let may_come = !act.has_ended() || self.victim.is_job();
+            ensure!(may_come, "{} has ended without coming there", self.victim.name);
             Ok(None)
         })
         .with_context(|| format!("waiting for {} at \"{}\"", self.victim.name, self.place.name()))
@@ -174,7 +197,8 @@ impl Case {
     /// repeated even if it was committed: its event ids keep it from being appended twice.
     fn finish(&self, world: &mut World, tag: &str) -> Result<()> {
         let mut client = world.connect_passing()?;
-        if self.place != Place::AfterCommitRecord || self.victim.events() > 0 {
+        let done = self.place == Place::AfterCommitRecord || self.victim.is_job();
+        if !done || self.victim.events() > 0 {
             client.batch_execute(&self.victim.act(tag)).map_err(explain).context("the second try")?;
             world.ledger.keep(tag);
         }

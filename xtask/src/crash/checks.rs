@@ -31,16 +31,22 @@ const QUERIES: [(&str, &str); 8] = [
         "SELECT p.name || ' ' || v.relation::text || ' ' || left(v.key::text, 60)
            FROM refold.projections AS p, LATERAL refold.verify_projection(p.name) AS v",
     ),
-    ("projections active", "SELECT name || ' ' || state FROM refold.projections WHERE state <> 'active'"),
+    (
+        "projections active",
+        "SELECT p.name || ' ' || p.state FROM refold.projections AS p WHERE p.state <> 'active'
+            AND NOT EXISTS (SELECT FROM refold.rebuild_jobs AS j WHERE j.projection = p.name AND j.state = 'running')",
+    ),
     (
         "nothing left",
         "SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname LIKE 'refold\\_copy\\_%'
-         UNION ALL SELECT 'rebuild of ' || pid FROM refold.rebuild_progress
+         UNION ALL SELECT 'rebuild of ' || r.projection FROM refold.rebuild_progress AS r
+          WHERE NOT EXISTS (SELECT FROM refold.rebuild_jobs AS j WHERE j.projection = r.projection AND j.state = 'running')
          UNION ALL SELECT 'prepared ' || gid FROM pg_prepared_xacts WHERE database = current_database()
          UNION ALL SELECT 'temporary file ' || name FROM pg_ls_tmpdir()
          UNION ALL SELECT 'lock ' || l.locktype || ' ' || l.mode || ' of ' || coalesce(l.pid::text, '?')
            FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database AND d.datname = current_database()
           WHERE l.pid IS DISTINCT FROM pg_backend_pid()
+            AND NOT EXISTS (SELECT FROM refold.rebuild_job AS j WHERE j.worker = l.pid AND j.state = 'running')
             AND (l.locktype = 'advisory' OR l.relation IN ('refold.gate'::regclass, 'refold.event_position_seq'::regclass))",
     ),
     (

@@ -11,6 +11,10 @@ pub struct Victim {
     /// Makes its act possible.
     pub prepare: &'static str,
     act: Act,
+    /// Of a job, which goes on after the crash: what makes it.
+    pub resume: &'static str,
+    /// Whether its model is incomplete until it is done.
+    pub in_place: bool,
     /// Takes back what its act has done.
     pub undo: &'static str,
 }
@@ -21,37 +25,40 @@ enum Act {
     Sql(&'static str),
 }
 
+const VICTIM: Victim =
+    Victim { name: "", phases: &[], prepare: "", act: Act::Sql(""), resume: "", in_place: false, undo: "" };
+
 /// A new kind of command, or of process, gets a line here: whichever process waits at the waitpoint is killed.
-pub const VICTIMS: [Victim; 9] = [
-    Victim { name: "append of 3 events", phases: &["append"], prepare: "", act: Act::Append(3), undo: "" },
-    Victim { name: "append of 1 event", phases: &["append"], prepare: "", act: Act::Append(1), undo: "" },
+pub const VICTIMS: [Victim; 13] = [
+    Victim { name: "append of 3 events", phases: &["append"], act: Act::Append(3), ..VICTIM },
+    Victim { name: "append of 1 event", phases: &["append"], act: Act::Append(1), ..VICTIM },
     Victim {
         name: "rebuild of a fold",
         phases: &["rebuild", "build", "gate"],
-        prepare: "",
         act: Act::Sql("SELECT refold.rebuild_projection('cart', 'fold_cart_twice(cart, refold.event)')"),
         undo: "SELECT refold.rebuild_projection('cart', 'fold_cart(cart, refold.event)')",
+        ..VICTIM
     },
     Victim {
         name: "rebuild per event",
         phases: &["rebuild", "build", "gate"],
-        prepare: "",
         act: Act::Sql("SELECT refold.rebuild_projection('visit', 'add_visit_twice(refold.event)')"),
         undo: "SELECT refold.rebuild_projection('visit', 'add_visit(refold.event)')",
+        ..VICTIM
     },
     Victim {
         name: "rebuild per batch",
         phases: &["rebuild", "build", "gate"],
-        prepare: "",
         act: Act::Sql("SELECT refold.rebuild_projection('sale', 'add_sales_twice(refold.event[])')"),
         undo: "SELECT refold.rebuild_projection('sale', 'add_sales(refold.event[])')",
+        ..VICTIM
     },
     Victim {
         name: "create_projection",
         phases: &["build", "gate"],
-        prepare: "",
         act: Act::Sql("SELECT refold.create_projection('extra', 'fold_extra(extra, refold.event)')"),
         undo: "SELECT refold.drop_projection('extra'); TRUNCATE extra",
+        ..VICTIM
     },
     Victim {
         name: "drop_projection",
@@ -59,13 +66,13 @@ pub const VICTIMS: [Victim; 9] = [
         prepare: "SELECT refold.create_projection('extra', 'fold_extra(extra, refold.event)')",
         act: Act::Sql("SELECT refold.drop_projection('extra')"),
         undo: "TRUNCATE extra",
+        ..VICTIM
     },
     Victim {
         name: "verify_projection",
         phases: &["verify"],
-        prepare: "",
         act: Act::Sql("SELECT refold.verify_projection('visit')"),
-        undo: "",
+        ..VICTIM
     },
     Victim {
         name: "swap of storage",
@@ -77,6 +84,47 @@ pub const VICTIMS: [Victim; 9] = [
              SELECT refold._shadow_step('cart', 'swap')",
         ),
         undo: "SELECT refold._shadow_step('cart', 'drop')",
+        ..VICTIM
+    },
+    Victim {
+        name: "concurrent rebuild of a fold",
+        phases: &["job", "batch"],
+        act: Act::Sql(
+            "CALL refold.rebuild_projection_concurrently('cart', 'fold_cart_twice(cart, refold.event)')",
+        ),
+        resume: "SELECT refold.resume_rebuild('cart')",
+        undo: "SELECT refold.rebuild_projection('cart', 'fold_cart(cart, refold.event)')",
+        ..VICTIM
+    },
+    Victim {
+        name: "concurrent rebuild per event",
+        phases: &["job", "batch"],
+        act: Act::Sql(
+            "CALL refold.rebuild_projection_concurrently('visit', 'add_visit_twice(refold.event)')",
+        ),
+        resume: "SELECT refold.resume_rebuild('visit')",
+        undo: "SELECT refold.rebuild_projection('visit', 'add_visit(refold.event)')",
+        ..VICTIM
+    },
+    Victim {
+        name: "rebuild in place",
+        phases: &["in place", "batch"],
+        act: Act::Sql(
+            "CALL refold.rebuild_projection_concurrently('sale', 'add_sales_twice(refold.event[])', in_place => true)",
+        ),
+        resume: "SELECT refold.resume_rebuild('sale')",
+        in_place: true,
+        undo: "SELECT refold.rebuild_projection('sale', 'add_sales(refold.event[])')",
+        ..VICTIM
+    },
+    Victim {
+        // In its grace period; then the model that was kept up beside becomes the live one, and is compared.
+        name: "append beside a rebuild",
+        phases: &["mirror"],
+        prepare: "CALL refold.rebuild_projection_concurrently('cart', 'fold_cart_twice(cart, refold.event)', grace => '1 hour')",
+        act: Act::Append(2),
+        undo: "SELECT refold.rollback_projection('cart')",
+        ..VICTIM
     },
 ];
 
@@ -88,6 +136,8 @@ impl Victim {
                 let phase = name.split(':').next().unwrap_or_default();
                 self.phases.contains(&phase)
             }
+            // A job commits in many places.
+            _ if self.is_job() => false,
             Place::BeforeCommit => true,
             Place::AfterCommitRecord => self.events() > 0 || self.changes_registry(),
         }
@@ -99,6 +149,10 @@ impl Victim {
             Act::Append(events) => append_sql("victim", tag, events),
             Act::Sql(sql) => sql.to_owned(),
         }
+    }
+
+    pub fn is_job(&self) -> bool {
+        !self.resume.is_empty()
     }
 
     /// How many events it appends.

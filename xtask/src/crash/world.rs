@@ -10,8 +10,8 @@ use super::ledger::{Fate, Ledger};
 use crate::server::Server;
 
 const SETUP: &str = include_str!("world.sql");
-/// Streams, and events that each begins with.
-const STREAMS: usize = 20;
+/// Streams, and events that each begins with: more than a job leaves for its last stretch, so that it works by batches.
+const STREAMS: usize = 36;
 const EVENTS: usize = 15;
 
 static WORLDS: AtomicUsize = AtomicUsize::new(0);
