@@ -56,6 +56,19 @@ CREATE TABLE refold.shadow_table (
 );
 COMMENT ON TABLE refold.shadow_table IS 'Which hidden table each open job fills for which live one.';
 
+CREATE TABLE refold.rebuild_part (
+  job_id bigint NOT NULL REFERENCES refold.rebuild_job ON DELETE CASCADE,
+  part integer NOT NULL,
+  parts integer NOT NULL,
+  up_to bigint NOT NULL,
+  checkpoint bigint NOT NULL,
+  events bigint NOT NULL DEFAULT 0,
+  epoch bigint NOT NULL DEFAULT 0,
+  PRIMARY KEY (job_id, part)
+);
+COMMENT ON TABLE refold.rebuild_part IS
+  'How far each worker of a fold''s replay is that several share, each with the keys of one part.';
+
 CREATE TABLE refold.mirror_failure (
   failure_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   job_id bigint NOT NULL REFERENCES refold.rebuild_job ON DELETE CASCADE,
@@ -130,7 +143,8 @@ SELECT j.job_id,
        j.state,
        j.phase,
        j.checkpoint,
-       j.events,
+       j.events OPERATOR(pg_catalog.+) (SELECT coalesce(pg_catalog.sum(t.events), 0)::pg_catalog.int8 FROM refold.rebuild_part AS t
+         WHERE t.job_id OPERATOR(pg_catalog.=) j.job_id) AS events,
        j.started_by,
        j.started_at,
        j.ended_at,

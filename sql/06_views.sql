@@ -31,11 +31,11 @@ SELECT p.name,
        j.worker,
        CASE WHEN j.in_place THEN 'rebuild in place' ELSE 'concurrent rebuild' END,
        j.phase,
-       j.events,
+       r.events,
        j.total,
        round(r.rate),
        CASE WHEN r.rate > 0
-            THEN make_interval(secs => (greatest(j.total - j.checkpoint, 0) / r.rate)::double precision)
+            THEN make_interval(secs => (greatest(j.total - j.checkpoint - t.events, 0) / r.rate)::double precision)
        END,
        CASE WHEN j.waits_for = '{}' THEN pg_blocking_pids(j.worker) ELSE j.waits_for END,
        j.gate_attempts,
@@ -43,8 +43,12 @@ SELECT p.name,
   FROM refold.rebuild_job AS j
   JOIN refold.projection AS p ON p.projection_id = j.projection_id
  CROSS JOIN LATERAL (
-   SELECT (j.events - j.run_started_events) / nullif(extract(epoch FROM j.heartbeat - j.run_started_at), 0)
- ) AS r (rate)
+   SELECT coalesce(sum(t.events), 0)::bigint AS events FROM refold.rebuild_part AS t WHERE t.job_id = j.job_id
+ ) AS t
+ CROSS JOIN LATERAL (
+   SELECT j.events + t.events, (j.events + t.events - j.run_started_events)
+     / nullif(extract(epoch FROM CASE WHEN t.events > 0 THEN clock_timestamp() ELSE j.heartbeat END - j.run_started_at), 0)
+ ) AS r (events, rate)
  WHERE j.state = 'running';
 COMMENT ON VIEW refold.rebuild_progress IS
   'One row for each rebuild, creation or verification that runs now, by a session or as a job; a projection being created has no name yet. The rows of others'' sessions need pg_monitor.';

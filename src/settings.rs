@@ -9,6 +9,7 @@ static IDLE_GATE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 
 static DATABASE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static REBUILD_BATCH_TIME: GucSetting<i32> = GucSetting::<i32>::new(200);
+static REBUILD_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
 static REBUILD_MAX_RATE: GucSetting<i32> = GucSetting::<i32>::new(0);
 
 /// The database whose unfinished jobs the launcher resumes; `None`: all databases.
@@ -20,6 +21,11 @@ pub fn database() -> Option<String> {
 /// Milliseconds that one transaction of a rebuild job should take.
 pub fn rebuild_batch_time() -> i32 {
     REBUILD_BATCH_TIME.get()
+}
+
+/// How many workers share the replay of a large fold.
+pub fn rebuild_workers() -> i32 {
+    REBUILD_WORKERS.get()
 }
 
 /// Events per second that a rebuild job replays at most; 0: no limit.
@@ -91,6 +97,16 @@ pub fn define() {
         3_600_000,
         GucContext::Suset,
         GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"refold.rebuild_workers",
+        c"Sets how many background workers share the replay of a rebuild job.",
+        c"Only a fold's replay of many events is shared, by the hash of its keys. Each is one of max_worker_processes.",
+        &REBUILD_WORKERS,
+        1,
+        64,
+        GucContext::Suset,
+        GucFlags::default(),
     );
     GucRegistry::define_int_guc(
         c"refold.rebuild_max_rate",

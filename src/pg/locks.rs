@@ -28,6 +28,8 @@ pub enum Domain {
     Rebuild = 13,
     /// The worker of one rebuild job.
     Job = 14,
+    /// The worker of one part of a rebuild job.
+    Part = 15,
 }
 
 /// Waits for a lock on a relation, to the end of the transaction.

@@ -1,6 +1,7 @@
 //! The statements that fold many events at once: PostgreSQL sorts, spills, groups and joins.
 
 use super::destination::Destination;
+use super::replay::Share;
 use crate::pg::spi;
 use crate::projection::check::Checked;
 use crate::projection::fold::state_of;
@@ -11,6 +12,8 @@ pub struct FoldSql<'a> {
     pub checked: &'a Checked,
     pub to: &'a Destination,
     pub table: &'a Table,
+    /// Which keys; `None`: all.
+    pub share: Option<Share>,
 }
 
 impl FoldSql<'_> {
@@ -100,9 +103,17 @@ impl FoldSql<'_> {
         self.keys().iter().map(|key| format!("r.{key}")).collect::<Vec<_>>().join(", ")
     }
 
-    /// The event has a key: it is for this projection.
+    /// The event has a key: it is for this projection. And the key is one of this share.
     fn present(&self) -> String {
-        self.keys().iter().map(|key| format!("r.{key} IS NOT NULL")).collect::<Vec<_>>().join(" AND ")
+        let mut conditions: Vec<_> = self.keys().iter().map(|key| format!("r.{key} IS NOT NULL")).collect();
+        if let Some(Share { part, parts }) = self.share {
+            conditions.push(format!(
+                "pg_catalog.mod(pg_catalog.hash_record_extended(ROW({}), 1) OPERATOR(pg_catalog.&) 1073741823, {parts}) \
+                 OPERATOR(pg_catalog.=) {part}",
+                self.grouped()
+            ));
+        }
+        conditions.join(" AND ")
     }
 
     /// The handler has returned the row of its event's key, or none; it fails otherwise.

@@ -30,6 +30,13 @@ const LARGEST_BATCH: i64 = 10_000;
 /// A fold's tail of so few positions is folded event by event: planning one large statement takes longer.
 const FEW: i64 = 200;
 
+/// One part of a fold's keys, of as many as there are.
+#[derive(Debug, Clone, Copy)]
+pub struct Share {
+    pub part: i32,
+    pub parts: i32,
+}
+
 /// One replay into one destination.
 pub struct Replay<'a> {
     catalog: &'a Catalog,
@@ -41,6 +48,7 @@ pub struct Replay<'a> {
     scope: Scope,
     done: Position,
     events: i64,
+    share: Option<Share>,
     /// Positions of a per-event replay's next window.
     window: i64,
     /// Tables that the transaction had locked as TRUNCATE does before any handler ran.
@@ -83,6 +91,7 @@ impl<'a> Replay<'a> {
             scope,
             done: 0,
             events: 0,
+            share: None,
             window: FIRST_WINDOW,
             locked_before: tables
                 .filter(|&table| locks::holds(table, locks::Mode::AccessExclusive))
@@ -94,6 +103,11 @@ impl<'a> Replay<'a> {
     /// Goes on where an earlier replay has ended.
     pub fn resume(&mut self, done: Position, events: i64) {
         (self.done, self.events, self.window) = (done, events, LARGEST_WINDOW);
+    }
+
+    /// Of a fold whose rows can be written in any order, replays one part of the keys only.
+    pub fn take_share(&mut self, share: Share) {
+        self.share = Some(share);
     }
 
     /// Events replayed so far.
@@ -226,12 +240,14 @@ impl<'a> Replay<'a> {
     }
 
     fn statements<'t>(&'t self, table: &'t Table) -> FoldSql<'t> {
-        FoldSql { checked: self.checked, to: self.to, table }
+        FoldSql { checked: self.checked, to: self.to, table, share: self.share }
     }
 
     /// Folds on: many events in one statement, where their order within a key is all that matters.
     fn fold_on(&mut self, up_to: Position) -> Result<()> {
-        if up_to - self.done <= FEW || !merge::may_update_all(self.catalog, self.to)? {
+        if self.share.is_none()
+            && (up_to - self.done <= FEW || !merge::may_update_all(self.catalog, self.to)?)
+        {
             return self.fold_tail(up_to);
         }
         self.scope.set_events_done(self.events);

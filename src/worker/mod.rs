@@ -2,6 +2,7 @@
 
 mod batches;
 pub mod launcher;
+mod parts;
 mod steps;
 pub mod wait;
 

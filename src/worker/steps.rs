@@ -12,7 +12,7 @@ use crate::pg::waitpoint::{self, Waitpoint};
 use crate::rebuild::SMALL_TAIL;
 use crate::rebuild::job::row::{self, Job, Phase};
 use crate::rebuild::job::swapping::{self, Swapped};
-use crate::rebuild::job::{building, control, in_place, mirroring, shadows};
+use crate::rebuild::job::{building, control, in_place, mirroring, parts, shadows};
 use crate::settings;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ type Outcome<R> = std::result::Result<R, Failure>;
 
 /// After this many watermarks the gate is asked for, however much has come meanwhile.
 const MAX_PASSES: u32 = 50;
+/// With more positions than this to go, a fold's replay is split among several workers.
+const WORTH_SPLITTING: i64 = 100_000;
 /// Milliseconds between two looks at whoever is waited for.
 const PATIENCE: i64 = 20;
 /// Looks between two looks at the job's row.
@@ -45,6 +47,8 @@ pub struct Worker {
     /// Every position up to this one is committed or dead.
     last_final: Position,
     passes: u32,
+    /// Whether helpers were asked for.
+    helped: bool,
     /// Whoever holds a snapshot older than the mirroring.
     older: Option<Older>,
     looks: u32,
@@ -60,6 +64,7 @@ impl Worker {
             batches: Batches::new(),
             last_final: 0,
             passes: 0,
+            helped: false,
             older: None,
             looks: 0,
             retries: 0,
@@ -105,12 +110,19 @@ impl Worker {
 
     /// The next batch; or the end of the replay, where little is left.
     fn build(&mut self) -> Outcome<Next> {
+        if self.job.parts > 0 {
+            return self.build_in_parts();
+        }
         if self.job.checkpoint < self.last_final {
             return self.batch();
         }
         self.last_final = transaction::run_without_snapshot(|| watermark::wait_for_final(&catalog::get()?))?;
         self.passes += 1;
-        if self.last_final - self.job.checkpoint > SMALL_TAIL && self.passes < MAX_PASSES {
+        let left = self.last_final - self.job.checkpoint;
+        if left > WORTH_SPLITTING && settings::rebuild_workers() > 1 && settings::rebuild_max_rate() == 0 {
+            self.split()?;
+        }
+        if left > SMALL_TAIL && self.passes < MAX_PASSES {
             return Ok(Next::Now);
         }
         self.passes = 0;
@@ -120,6 +132,29 @@ impl Worker {
         }
         self.transact(|catalog, job| building::analyze(catalog, job))?;
         self.then(mirroring::begin)
+    }
+
+    fn split(&mut self) -> Outcome<()> {
+        let (up_to, parts) = (self.last_final, settings::rebuild_workers());
+        if self.transact(|catalog, job| parts::split(catalog, job, up_to, parts))? {
+            self.job.parts = parts;
+        }
+        Ok(())
+    }
+
+    /// The first part, then any that no helper is at; then waits for the others.
+    fn build_in_parts(&mut self) -> Outcome<Next> {
+        if !std::mem::replace(&mut self.helped, true) {
+            super::parts::start_helpers(&self.job, self.job.parts)?;
+        }
+        for part in 0..self.job.parts {
+            super::parts::work(&self.job, part)?;
+        }
+        if self.transact(parts::join)? {
+            (self.job.parts, self.helped) = (0, false);
+            return Ok(Next::Now);
+        }
+        Ok(Next::In(PATIENCE))
     }
 
     fn batch(&mut self) -> Outcome<Next> {
@@ -234,7 +269,8 @@ impl Worker {
     }
 }
 
-const CANCELLED: &str = "57014";
+/// The code of a cancelled statement.
+pub const CANCELLED: &str = "57014";
 
 /// Conflicts with other sessions: a serialization failure, a deadlock, a lock that was not had in time.
 fn is_passing(failure: &Failure) -> bool {

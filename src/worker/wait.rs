@@ -19,7 +19,8 @@ pub enum OnCancel {
     Cancel,
 }
 
-/// Commits, so that the job's worker begins, and returns when the new model is live. 55000 if the job is paused or
+/// Commits, so that the job's worker begins, and returns when the new model is live and, without a grace period, the job
+/// has ended. 55000 if the job is paused or
 /// cancelled before. Called in a procedure, outside a transaction block.
 pub fn for_new_model(job: i64, name: &str, started: &Started, on_cancel: OnCancel) -> Result<()> {
     let connection = Connection::open();
@@ -43,7 +44,7 @@ pub fn for_new_model(job: i64, name: &str, started: &Started, on_cancel: OnCance
     Ok(())
 }
 
-/// Whether readers see the new model.
+/// Whether readers see the new model, and nothing is left to do but to wait for the end of a grace period.
 fn has_new_model(job: i64) -> Result<bool> {
     let catalog = catalog::get()?;
     let Some(open) = row::find(&catalog, job)? else {
@@ -53,7 +54,7 @@ fn has_new_model(job: i64) -> Result<bool> {
         };
     };
     if open.running {
-        return Ok(matches!(open.phase, row::Phase::Grace | row::Phase::CleaningUp));
+        return Ok(open.phase == row::Phase::Grace);
     }
     let error = Error::wrong_state(format!("rebuild job {job} is paused"));
     let hint = "See refold.rebuild_jobs; use refold.resume_rebuild to go on, or refold.cancel_rebuild.";

@@ -80,12 +80,15 @@ pub struct Job {
     pub fingerprint: String,
     pub owner: pg_sys::Oid,
     pub gate_attempts: i32,
+    /// How many parts the replay is split into; 0: it is not.
+    pub parts: i32,
     /// Of the live tables, when the shadow was made.
     pub definition: Option<String>,
 }
 
 const LOAD: &str = "SELECT j.job_id, p.name, j.projection_id, j.in_place, j.verify, j.state = 'running', j.phase, j.epoch, \
-      j.checkpoint, j.events, j.handler, j.fingerprint, j.owner, j.gate_attempts, j.definition \
+      j.checkpoint, j.events, j.handler, j.fingerprint, j.owner, j.gate_attempts, j.definition, \
+      (SELECT count(*)::int FROM refold.rebuild_part AS t WHERE t.job_id = j.job_id) \
     FROM refold.rebuild_job AS j JOIN refold.projection AS p USING (projection_id) \
     WHERE j.state IN ('running', 'paused')";
 
@@ -106,6 +109,7 @@ fn read(rows: &spi::Rows<'_>, row: usize) -> Result<Job> {
         owner: rows.need(row, 12)?,
         gate_attempts: rows.need(row, 13)?,
         definition: rows.get(row, 14),
+        parts: rows.need(row, 15)?,
     })
 }
 
@@ -356,7 +360,15 @@ impl Job {
         })?;
         self.epoch =
             epoch.ok_or_else(|| Error::in_use(format!("rebuild job {} has ended meanwhile", self.id)))?;
-        Ok(())
+        if state == "cancelled" { self.forget_parts(catalog) } else { Ok(()) }
+    }
+
+    /// The replay is not split any more.
+    pub fn forget_parts(&self, catalog: &Catalog) -> Result<()> {
+        const SQL: &str = "DELETE FROM refold.rebuild_part AS p WHERE p.job_id = $1";
+        identity::as_refold_pinned(catalog.owner, || {
+            spi::query_once(SQL, &[spi::arg(self.id)], spi::Snapshot::Command, |_| Ok(()))
+        })
     }
 
     /// Runs again: with the handler's definition as it is now, and verified before the swap where that has changed, as
