@@ -25,6 +25,10 @@ const DOOR: &str = r#"
     END
     $$;
     GRANT EXECUTE ON FUNCTION refold.append_event(text, text, jsonb, jsonb, bigint, uuid) TO stress_owner, stress_app"#;
+/// What a run tells of an event_id that does not keep its event: the retrier, and a writer that repeats or reuses it.
+const NOT_KEPT: [&str; 3] = ["the log has [", "when repeated", "was not refused with 23505"];
+/// What the ledger finds in the end, if nobody met it before.
+const LOST: [&str; 4] = [NOT_KEPT[0], NOT_KEPT[1], NOT_KEPT[2], "(Committed): told"];
 /// Of a run whose fault is found at its end if nobody meets it earlier.
 const SHORT: u64 = 4;
 
@@ -42,13 +46,13 @@ pub fn lost(config: &Config) -> Result<()> {
             IF random() < 0.02 THEN RAISE 'lost'; END IF;
         EXCEPTION WHEN raise_exception THEN
         END;";
-    must_fail(config, &door(body), SHORT, &["(Committed): told", "the log has ["])
+    must_fail(config, &door(body), SHORT, &LOST)
 }
 
 /// Appends a known event_id again, under another one.
 pub fn doubled(config: &Config) -> Result<()> {
     let body = "IF known.position IS NOT NULL THEN id := gen_random_uuid(); END IF; GENUINE";
-    must_fail(config, &door(body), PATIENCE.as_secs(), &["the log has [(", "when repeated"])
+    must_fail(config, &door(body), PATIENCE.as_secs(), &NOT_KEPT)
 }
 
 /// Tells who repeats an append where its stream is now.
@@ -59,7 +63,7 @@ pub fn told_otherwise(config: &Config) -> Result<()> {
             SELECT e.stream_version, e.position INTO stream_version, "position"
             FROM refold.event e WHERE e.stream_id = known.stream_id ORDER BY e.stream_version DESC LIMIT 1;
         END IF;"#;
-    must_fail(config, &door(body), PATIENCE.as_secs(), &["the log has [(", "when repeated"])
+    must_fail(config, &door(body), PATIENCE.as_secs(), &NOT_KEPT)
 }
 
 /// Nothing but the stream's lock keeps event_ids apart.
