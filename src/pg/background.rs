@@ -98,10 +98,15 @@ pub fn show(activity: &str) {
     }
 }
 
-/// Sleeps, and takes new settings if the configuration was read again.
+/// Sleeps, and takes new settings.
 pub fn rest(milliseconds: i64) {
     show("idle");
     latch::sleep(milliseconds);
+    take_settings();
+}
+
+/// Reads the configuration again, if the server was told to.
+pub fn take_settings() {
     // SAFETY: as PostgreSQL's own workers do it, outside a transaction.
     unsafe {
         if (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0 {

@@ -17,6 +17,25 @@ pub fn sleep(milliseconds: i64) {
     pgrx::check_for_interrupts!();
 }
 
+/// From now on the statement is not cancelled: [`take_cancel`] tells whether it should be. An error ends this, and so do
+/// [`release_cancel`] and [`give_back_cancel`].
+pub fn hold_cancel() {
+    // SAFETY: a counter of this process, which signal handlers only read.
+    unsafe {
+        let count = &raw mut pg_sys::QueryCancelHoldoffCount;
+        count.write_volatile(count.read_volatile() + 1);
+    }
+}
+
+/// Ends what [`hold_cancel`] has begun.
+pub fn release_cancel() {
+    // SAFETY: as in `hold_cancel`.
+    unsafe {
+        let count = &raw mut pg_sys::QueryCancelHoldoffCount;
+        count.write_volatile(count.read_volatile().saturating_sub(1));
+    }
+}
+
 /// Whether the statement is to be cancelled; if so, it is not until [`give_back_cancel`].
 pub fn take_cancel() -> bool {
     // SAFETY: a flag that a signal handler of this process sets.
@@ -30,6 +49,7 @@ pub fn take_cancel() -> bool {
 
 /// The statement is cancelled at the next opportunity.
 pub fn give_back_cancel() {
+    release_cancel();
     // SAFETY: the flags that the signal handler sets.
     unsafe {
         (&raw mut pg_sys::QueryCancelPending).write_volatile(1);

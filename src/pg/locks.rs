@@ -132,13 +132,10 @@ pub fn key_holder(domain: Domain, key: u64) -> Result<Option<i32>> {
         WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted \
           AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d \
             WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) \
-          AND l.classid OPERATOR(pg_catalog.=) $1 AND l.objid OPERATOR(pg_catalog.=) $2 \
+          AND l.classid OPERATOR(pg_catalog.=) pg_catalog.oid($1) AND l.objid OPERATOR(pg_catalog.=) pg_catalog.oid($2) \
           AND l.objsubid OPERATOR(pg_catalog.=) $3";
-    let args = [
-        spi::arg(pg_sys::Oid::from((key >> 32) as u32)),
-        spi::arg(pg_sys::Oid::from(key as u32)),
-        spi::arg(domain as i16),
-    ];
+    // As numbers: the datum of an Oid that is 0 would be NULL.
+    let args = [spi::arg((key >> 32) as i64), spi::arg(key as u32 as i64), spi::arg(domain as i16)];
     spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0)))
 }
 

@@ -29,7 +29,7 @@ use crate::names::Position;
 use crate::pg::catalog::Catalog;
 use crate::pg::progress::{Kind, Phase, Progress};
 use crate::pg::waitpoint::{self, Waitpoint};
-use crate::pg::{call, identity, locks, snapshot, spi};
+use crate::pg::{call, identity, latch, locks, snapshot, spi};
 use crate::projection::check::{self, Checked, Request};
 use crate::projection::registry::{self, Built, Mode, Projection};
 use copy::Copy;
@@ -39,6 +39,10 @@ use std::time::{Duration, Instant};
 
 /// With at most this many positions to go, the gate is asked for.
 pub const SMALL_TAIL: Position = 500;
+/// A job's worker holds the rebuild lock for a moment where it begins and ends; who rebuilds or verifies, much longer.
+const LOCK_TRIES: u32 = 15;
+/// Milliseconds between two tries.
+const LOCK_PAUSE: i64 = 10;
 /// More passes than this do not make the tail smaller: appends are as fast as the replay.
 const MAX_PASSES: usize = 10;
 
@@ -68,12 +72,18 @@ pub fn require_read_committed(command: &str) -> Result<()> {
 }
 
 /// Takes the lock that a projection's rebuild, verification and removal exclude each other by: 55006 if another
-/// session has it. Returns the projection as it is under the lock.
+/// session keeps it. Returns the projection as it is under the lock.
 fn lock_projection(catalog: &Catalog, name: &str) -> Result<Projection> {
+    let mut tries = 0;
     loop {
         let found = registry::find(catalog, name)?;
         if !locks::try_lock_key(locks::Domain::Rebuild, found.id as u64) {
-            return Err(in_progress(&found)?);
+            tries += 1;
+            if tries == LOCK_TRIES {
+                return Err(in_progress(&found)?);
+            }
+            latch::sleep(LOCK_PAUSE);
+            continue;
         }
         // Another of the same name may have taken its place before the lock was had.
         let locked = registry::find(catalog, name)?;

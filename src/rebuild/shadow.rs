@@ -82,12 +82,7 @@ impl Shadow {
     /// table's definition is not the one that was fingerprinted at the start, 0A000 if it cannot be swapped any more.
     pub fn swap(&self, catalog: &Catalog, projection: &Projection, fingerprint: &str) -> Result<()> {
         if self.require_like_live(catalog, projection)? != fingerprint {
-            return Err(Error::wrong_state(format!(
-                "a table of projection \"{}\" was altered during the rebuild",
-                projection.name
-            ))
-            .detail("The shadow has the definition that the table had at the start.")
-            .hint("Start the rebuild again."));
+            return Err(altered(projection));
         }
         for (&live, &shadow) in projection.tables.iter().zip(&self.tables) {
             require_swappable(catalog, live)?;
@@ -221,4 +216,18 @@ pub fn step(catalog: &Catalog, name: &str, step: &str) -> Result<()> {
         }
         _ => Err(Error::bad_value(format!("unknown step \"{step}\""))),
     }
+}
+
+/// 55000 unless the live tables are defined as they were when this fingerprint was taken.
+pub fn require_unaltered(catalog: &Catalog, projection: &Projection, fingerprint: &str) -> Result<()> {
+    if self::fingerprint(catalog, projection)? == fingerprint { Ok(()) } else { Err(altered(projection)) }
+}
+
+fn altered(projection: &Projection) -> Error {
+    Error::wrong_state(format!(
+        "a table of projection \"{}\" was altered during the rebuild",
+        projection.name
+    ))
+    .detail("The shadow has the definition that the table had at the start.")
+    .hint("Undo the change and resume the job, or cancel it and start another.")
 }

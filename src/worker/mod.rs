@@ -66,7 +66,7 @@ fn work(job: i64) -> std::result::Result<(), Failure> {
             Err(failure) => worker.after(failure)?,
         };
         match next {
-            Next::Now => {}
+            Next::Now => background::take_settings(),
             Next::In(milliseconds) => background::rest(milliseconds),
             Next::End => return Ok(()),
         }

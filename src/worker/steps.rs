@@ -28,6 +28,8 @@ const PATIENCE: i64 = 20;
 const LOOKS: u32 = 50;
 /// Milliseconds between two looks in the grace period.
 const GRACE_LOOK: i64 = 500;
+/// A throttled worker looks at its job and its settings after at most this time.
+const LONGEST_REST: Duration = Duration::from_millis(500);
 /// So often in a row a step may fail because of what other sessions do.
 const MAX_RETRIES: u32 = 20;
 
@@ -55,6 +57,25 @@ pub struct Worker {
     retries: u32,
     /// The batch that is at its events.
     at: Option<(Position, Position)>,
+    /// The last batch, while more may not be replayed.
+    pace: Option<Pace>,
+}
+
+/// When a batch began, and how many events it has replayed.
+struct Pace {
+    began: Instant,
+    events: i64,
+}
+
+impl Pace {
+    /// What is left to wait so as to keep to `refold.rebuild_max_rate`, as that is set now.
+    fn left(&self) -> Duration {
+        match settings::rebuild_max_rate() {
+            0 => Duration::ZERO,
+            rate => Duration::from_secs_f64(self.events as f64 / f64::from(rate))
+                .saturating_sub(self.began.elapsed()),
+        }
+    }
 }
 
 impl Worker {
@@ -69,6 +90,7 @@ impl Worker {
             looks: 0,
             retries: 0,
             at: None,
+            pace: None,
         }
     }
 
@@ -110,6 +132,9 @@ impl Worker {
 
     /// The next batch; or the end of the replay, where little is left.
     fn build(&mut self) -> Outcome<Next> {
+        if let Some(rest) = self.rest_of_pace()? {
+            return Ok(rest);
+        }
         if self.job.parts > 0 {
             return self.build_in_parts();
         }
@@ -159,7 +184,10 @@ impl Worker {
 
     fn batch(&mut self) -> Outcome<Next> {
         let (checkpoint, before) = (self.job.checkpoint, self.job.events);
-        let end = self.batches.end(checkpoint, self.last_final);
+        let mut end = self.batches.end(checkpoint, self.last_final);
+        if settings::rebuild_max_rate() > 0 {
+            end = end.min(checkpoint.saturating_add(settings::rebuild_max_rate().into()));
+        }
         let started = Instant::now();
         let mut at_event = false;
         let result = self.transact(|catalog, job| building::batch(catalog, job, end, &mut at_event));
@@ -168,7 +196,19 @@ impl Worker {
         let took = started.elapsed();
         let target = Duration::from_millis(settings::rebuild_batch_time().max(1) as u64);
         self.batches.succeeded(end, took, target);
-        Ok(throttle(self.job.events - before, took))
+        self.pace = Some(Pace { began: started, events: self.job.events - before });
+        Ok(Next::Now)
+    }
+
+    /// A part of what is left to wait, so that another setting, and whoever takes the job away, is noticed soon.
+    fn rest_of_pace(&mut self) -> Outcome<Option<Next>> {
+        let left = self.pace.as_ref().map_or(Duration::ZERO, Pace::left).min(LONGEST_REST);
+        if left.is_zero() {
+            self.pace = None;
+            return Ok(None);
+        }
+        self.transact(|catalog, job| job.require_own(catalog))?;
+        Ok(Some(Next::In(i64::try_from(left.as_millis()).unwrap_or_default().max(1))))
     }
 
     fn wait_for_snapshots(&mut self) -> Outcome<Next> {
@@ -275,17 +315,4 @@ pub const CANCELLED: &str = "57014";
 /// Conflicts with other sessions: a serialization failure, a deadlock, a lock that was not had in time.
 fn is_passing(failure: &Failure) -> bool {
     ["40001", "40P01", "55P03"].contains(&failure.sqlstate.as_str())
-}
-
-/// Keeps to `refold.rebuild_max_rate`.
-fn throttle(events: i64, took: Duration) -> Next {
-    let rate = settings::rebuild_max_rate();
-    if rate == 0 {
-        return Next::Now;
-    }
-    let wanted = Duration::from_secs_f64(events as f64 / f64::from(rate));
-    match wanted.saturating_sub(took).as_millis() {
-        0 => Next::Now,
-        milliseconds => Next::In(i64::try_from(milliseconds).unwrap_or(i64::MAX)),
-    }
 }

@@ -26,6 +26,9 @@ pub fn for_new_model(job: i64, name: &str, started: &Started, on_cancel: OnCance
     let connection = Connection::open();
     connection.commit();
     let mut lonely = 0;
+    if on_cancel == OnCancel::Cancel {
+        latch::hold_cancel();
+    }
     while !has_new_model(job)? {
         lonely = if is_lonely(job, started)? { lonely + 1 } else { 0 };
         if lonely > LOOKS_WITHOUT_WORKER {
@@ -39,6 +42,9 @@ pub fn for_new_model(job: i64, name: &str, started: &Started, on_cancel: OnCance
             cancelled?;
         }
         latch::sleep(LOOK);
+    }
+    if on_cancel == OnCancel::Cancel {
+        latch::release_cancel();
     }
     connection.close();
     Ok(())

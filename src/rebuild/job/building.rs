@@ -13,6 +13,7 @@ use crate::projection::check::{self, Checked};
 use crate::projection::registry;
 use crate::rebuild::destination::Destination;
 use crate::rebuild::replay::Replay;
+use crate::rebuild::shadow;
 
 /// The job's projection with the job's handler, its tables kept from being altered until the transaction ends. 55000
 /// where it is not what the job was started for.
@@ -65,10 +66,19 @@ pub fn replay<'a>(
     replay
 }
 
+/// 55000 where the shadow could not change places with the live tables any more: better before the work than after it.
+pub fn require_unaltered(catalog: &Catalog, job: &Job, checked: &Checked) -> Result<()> {
+    match &job.definition {
+        Some(definition) => shadow::require_unaltered(catalog, &checked.projection, definition),
+        None => Ok(()),
+    }
+}
+
 /// Replays the positions up to `end`, which are final. `at_event` tells whether an error is that of an event.
 pub fn batch(catalog: &Catalog, job: &mut Job, end: Position, at_event: &mut bool) -> Result<()> {
     job.require_own(catalog)?;
     let checked = checked(catalog, job)?;
+    require_unaltered(catalog, job, &checked)?;
     let destination = destination(catalog, job, &checked)?;
     let mut replay = replay(catalog, job, &checked, &destination);
     *at_event = true;

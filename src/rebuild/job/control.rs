@@ -24,6 +24,7 @@ pub fn start(
     request: Request,
 ) -> Result<(i64, Started)> {
     let projection = lock_projection(catalog, name)?;
+    require_none(catalog, &projection)?;
     let (id, mode, old_handler) = (projection.id, projection.mode, projection.handler);
     // Live tables that are incomplete anyway are filled where they are.
     let request = Request { in_place: request.in_place || mode == Mode::Skipping, ..request };
@@ -173,15 +174,16 @@ pub fn skip_event(catalog: &Catalog, name: &str, position: Position, reason: &st
     if let Some(job) = row::of_projection(catalog, projection.id)?
         && (job.running || position <= job.checkpoint)
     {
-        let why = match job.running {
-            true => "The job is running.".to_owned(),
-            false => {
-                format!("The model that is being built has the events up to position {}.", job.checkpoint)
-            }
+        let (why, hint) = match job.running {
+            true => ("The job is running.".to_owned(), "Pause or cancel the job first."),
+            false => (
+                format!("The model that is being built has the events up to position {}.", job.checkpoint),
+                "Cancel the job first.",
+            ),
         };
         return Err(Error::wrong_state(format!("rebuild job {} cannot skip event {position}", job.id))
             .detail(why)
-            .hint("Pause or cancel the job first."));
+            .hint(hint));
     }
     let args = [spi::arg(projection.id), spi::arg(position), spi::arg(reason)];
     let written = identity::as_refold_pinned(catalog.owner, || {
@@ -198,9 +200,15 @@ pub fn skip_event(catalog: &Catalog, name: &str, position: Position, reason: &st
 pub fn require_none(catalog: &Catalog, projection: &Projection) -> Result<()> {
     let Some(job) = row::of_projection(catalog, projection.id)? else { return Ok(()) };
     let state = if job.running { "running" } else { "paused" };
+    let hint = match job.phase {
+        Phase::Grace => {
+            "Use refold.finish_rebuild to keep the new model, or refold.rollback_projection to go back."
+        }
+        _ => "Wait for it, or use refold.cancel_rebuild, or refold.resume_rebuild if it is paused.",
+    };
     Err(Error::in_use(format!("projection \"{}\" is being rebuilt", projection.name))
         .detail(format!("Rebuild job {} is {state}, {}.", job.id, job.phase.as_str()))
-        .hint("Wait for it, or use refold.cancel_rebuild, or refold.resume_rebuild if it is paused."))
+        .hint(hint))
 }
 
 /// Ends the mirroring of a job that is in its grace period and whose time is over, or whose old model has not kept up.

@@ -16,6 +16,7 @@ use crate::rebuild::gate;
 pub fn begin(catalog: &Catalog, job: &mut Job) -> Result<()> {
     lock(catalog, job)?;
     let checked = building::checked(catalog, job)?;
+    building::require_unaltered(catalog, job, &checked)?;
     let destination = building::destination(catalog, job, &checked)?;
     let mut replay = building::replay(catalog, job, &checked, &destination);
     let closed = gate::close(catalog, &[], &mut replay)?;

@@ -371,14 +371,23 @@ impl Job {
         })
     }
 
-    /// Runs again: with the handler's definition as it is now, and verified before the swap where that has changed, as
-    /// part of the model is another definition's.
+    /// Runs again: with the handler's definition as it is now. Where that has changed, part of the model is another
+    /// definition's: it is verified before the swap, and in place, where nothing comes between it and its readers, built
+    /// anew.
     pub fn run_again(&mut self, catalog: &Catalog, fingerprint: &str) -> Result<()> {
         const SQL: &str = "UPDATE refold.rebuild_job AS j SET state = 'running', error_sqlstate = NULL, \
             error_message = NULL, error_detail = NULL, error_position = NULL, error_stream_id = NULL, fingerprint = $2, \
-            verify = j.verify OR j.fingerprint <> $2 AND j.events > 0 AND NOT j.in_place \
-            WHERE j.job_id = $1";
-        let args = [spi::arg(self.id), spi::arg(fingerprint)];
+            verify = j.verify OR $3 WHERE j.job_id = $1";
+        const ANEW: &str = "UPDATE refold.rebuild_job AS j SET epoch = j.epoch + 1, phase = 'emptying', checkpoint = 0, \
+            events = 0 WHERE j.job_id = $1";
+        let mixed = self.fingerprint != fingerprint && (self.events > 0 || self.parts > 0);
+        if mixed && self.in_place {
+            self.forget_parts(catalog)?;
+            identity::as_refold_pinned(catalog.owner, || {
+                spi::query_once(ANEW, &[spi::arg(self.id)], spi::Snapshot::Command, |_| Ok(()))
+            })?;
+        }
+        let args = [spi::arg(self.id), spi::arg(fingerprint), spi::arg(mixed && !self.in_place)];
         identity::as_refold_pinned(catalog.owner, || {
             spi::query_once(SQL, &args, spi::Snapshot::Command, |_| Ok(()))
         })
