@@ -124,3 +124,25 @@ SELECT state, lag FROM refold.projections;
 SELECT sum(n) FROM cart;
 SELECT * FROM refold.verify_projection('cart');
 CALL wait_until('SELECT NOT EXISTS (TABLE leftovers)');
+
+-- Replaced while the job is at work in place, and resumed at once: what its worker has in hand is not committed any more, and the
+-- model is built anew.
+CREATE FUNCTION fold_cart_6(state cart, event refold.event) RETURNS cart LANGUAGE plpgsql AS $$
+BEGIN
+  IF (event.data->>'n')::int = 2500 THEN
+    PERFORM pg_advisory_xact_lock_shared(1);
+  END IF;
+  RETURN ROW(event.stream_id, 1, 1);
+END $$;
+SELECT refold.start_rebuild('cart', 'fold_cart_6(cart, refold.event)', in_place => true) AS job FROM pg_advisory_lock(1) \gset
+CALL wait_until('SELECT waits_for <> ''{}'' AND events_done > 0 FROM refold.rebuild_progress WHERE phase = ''building''');
+CREATE OR REPLACE FUNCTION fold_cart_6(state cart, event refold.event) RETURNS cart LANGUAGE sql AS $$
+  SELECT event.stream_id, 2, coalesce(state.total, 0) + 1
+$$;
+SELECT refold.resume_rebuild('cart') = :job AS same_job;
+SELECT phase, checkpoint, events FROM refold.rebuild_jobs WHERE job_id = :job;
+SELECT pg_advisory_unlock(1);
+CALL wait_until('SELECT state <> ''running'' FROM refold.rebuild_jobs ORDER BY job_id DESC LIMIT 1');
+SELECT state, error_message FROM refold.rebuild_jobs WHERE job_id = :job;
+SELECT count(*), sum(total) FROM cart;
+SELECT * FROM refold.verify_projection('cart');
