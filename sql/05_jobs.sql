@@ -21,9 +21,10 @@ CREATE TABLE refold.rebuild_job (
   events bigint NOT NULL DEFAULT 0,
   gate_attempts integer NOT NULL DEFAULT 0,
   mirror_handler oid,
-  mirroring_since xid8,
   definition text,
   grace_until timestamptz,
+  old_fingerprint text,
+  rounds integer NOT NULL DEFAULT 0,
   worker integer,
   waits_for integer[] NOT NULL DEFAULT '{}',
   started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -150,14 +151,14 @@ SELECT j.job_id,
        j.ended_at,
        j.grace_until,
        j.error_sqlstate,
-       j.error_message,
-       j.error_detail,
+       CASE WHEN pg_catalog.pg_has_role(j.owner, 'USAGE') THEN j.error_message END AS error_message,
+       CASE WHEN pg_catalog.pg_has_role(j.owner, 'USAGE') THEN j.error_detail END AS error_detail,
        j.error_position,
-       j.error_stream_id,
+       CASE WHEN pg_catalog.pg_has_role(j.owner, 'USAGE') THEN j.error_stream_id END AS error_stream_id,
        (SELECT pg_catalog.count(*) FROM refold.mirror_failure AS f WHERE f.job_id OPERATOR(pg_catalog.=) j.job_id) AS mirror_failures
   FROM refold.rebuild_job AS j
   JOIN refold.projection AS p ON p.projection_id OPERATOR(pg_catalog.=) j.projection_id;
-COMMENT ON VIEW refold.rebuild_jobs IS 'Rebuilds by background workers, ended ones too; the error is why a job is paused.';
+COMMENT ON VIEW refold.rebuild_jobs IS 'Rebuilds by background workers, ended ones too; the error is why a job is paused, or has begun anew. Its text is shown to the projection''s owner.';
 COMMENT ON COLUMN refold.rebuild_jobs.job_id IS 'the job''s number';
 COMMENT ON COLUMN refold.rebuild_jobs.projection IS 'the projection''s name';
 COMMENT ON COLUMN refold.rebuild_jobs.kind IS 'concurrent or in place';

@@ -67,7 +67,7 @@ fn resume_rebuild(call: &Call) -> Result<Option<Datum>> {
 
 fn cancel_rebuild(call: &Call) -> Result<Option<Datum>> {
     let (catalog, name) = prepare(call, "cancel_rebuild")?;
-    control::cancel(&catalog, &name)?;
+    control::cancel(&catalog, &name, None)?;
     Ok(Some(Datum::from(0)))
 }
 

@@ -1,12 +1,14 @@
 //! Background workers: starting one, and being one.
 
-use super::{latch, shim};
+use super::failure::Failure;
+use super::{latch, shim, transaction};
 use crate::error::{Error, Result};
 use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime,
     DynamicBackgroundWorker,
 };
 use pgrx::{PgSqlErrorCode, pg_sys};
+use std::ffi::CStr;
 use std::time::Duration;
 
 /// A worker that this session has started.
@@ -56,6 +58,7 @@ pub fn connect() -> Vec<i64> {
         shim::refold_handle_signals();
         pg_sys::BackgroundWorkerInitializeConnectionByOid(database.into(), pg_sys::InvalidOid, 0);
     }
+    override_settings();
     numbers.into_iter().skip(1).collect()
 }
 
@@ -84,6 +87,32 @@ pub fn register_with_server(name: &str, function: &str) {
         .load();
 }
 
+/// What a database's or the server's settings must not change for a worker: it relies on READ COMMITTED transactions that
+/// write, and waits as long as it takes. As PostgreSQL's autovacuum does it.
+fn override_settings() {
+    const SETTINGS: &[(&CStr, &CStr)] = &[
+        (c"default_transaction_isolation", c"read committed"),
+        (c"default_transaction_read_only", c"off"),
+        (c"default_transaction_deferrable", c"off"),
+        (c"lock_timeout", c"0"),
+        (c"statement_timeout", c"0"),
+        (c"idle_in_transaction_session_timeout", c"0"),
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        (c"transaction_timeout", c"0"),
+    ];
+    for (name, value) in SETTINGS {
+        // SAFETY: constant strings; the worker is connected.
+        unsafe {
+            pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
+    }
+}
+
 /// Becomes the session of `role`, so that nothing that user code leaves behind runs as a superuser. Outside a transaction.
 pub fn become_session_of(role: pg_sys::Oid) {
     // SAFETY: the worker has authenticated as a superuser; sets variables of the backend.
@@ -98,11 +127,14 @@ pub fn show(activity: &str) {
     }
 }
 
-/// Sleeps, and takes new settings.
-pub fn rest(milliseconds: i64) {
-    show("idle");
-    latch::sleep(milliseconds);
+/// Sleeps, and takes new settings. A cancel ends it as a failure.
+pub fn rest(milliseconds: i64) -> std::result::Result<(), Failure> {
+    transaction::outside(|| {
+        show("idle");
+        latch::sleep(milliseconds);
+    })?;
     take_settings();
+    Ok(())
 }
 
 /// Reads the configuration again, if the server was told to.

@@ -3,7 +3,7 @@
 //! Whether a lock is held is asked of the lock manager each time: ROLLBACK TO SAVEPOINT gives back what was taken
 //! since, so a flag would lie.
 
-use super::{shim, spi};
+use super::{process, shim, snapshot, spi};
 use crate::error::Result;
 use pgrx::pg_sys;
 
@@ -86,6 +86,7 @@ fn holds_mode(relation: pg_sys::Oid, mode: i32) -> bool {
 /// Waits until every transaction that now holds a lock on one of the relations that conflicts with `mode` has ended.
 /// Nothing is requested, so nobody queues behind. Reports whom it waits for as progress.
 pub fn wait_for_holders(relations: &[pg_sys::Oid], mode: Mode) {
+    snapshot::forget_catalog();
     // SAFETY: the tags are palloc'd for a list that the call only reads; errors (cancel, lock_timeout) are guarded.
     unsafe {
         let mut tags: *mut pg_sys::List = std::ptr::null_mut();
@@ -96,6 +97,39 @@ pub fn wait_for_holders(relations: &[pg_sys::Oid], mode: Mode) {
         }
         pg_sys::WaitForLockersMultiple(tags, mode as i32, true);
         pg_sys::list_free_deep(tags);
+    }
+}
+
+/// Transactions that held a lock at some moment, for who looks now and then whether they have ended.
+pub struct Holders(Vec<pg_sys::VirtualTransactionId>);
+
+impl Holders {
+    /// Those that hold one on one of the relations that conflicts with `mode`, others than this.
+    pub fn find(relations: &[pg_sys::Oid], mode: Mode) -> Self {
+        let mut holders = Vec::new();
+        for &relation in relations {
+            let tag = relation_tag(relation);
+            let mut count = 0;
+            // SAFETY: the array is palloc'd and has as many elements as said.
+            unsafe {
+                let found = pg_sys::GetLockConflicts(&raw const tag, mode as i32, &raw mut count);
+                holders.extend_from_slice(std::slice::from_raw_parts(found, count as usize));
+                pg_sys::pfree(found.cast());
+            }
+        }
+        Self(holders)
+    }
+
+    /// Forgets those that have ended; returns whether there are others.
+    pub fn remain(&mut self) -> bool {
+        // SAFETY: asks for a lock without waiting for it; inside a transaction.
+        self.0.retain(|&transaction| !unsafe { pg_sys::VirtualXactLock(transaction, false) });
+        !self.0.is_empty()
+    }
+
+    /// The processes of those that are left; a prepared transaction has none.
+    pub fn pids(&self) -> Vec<i32> {
+        self.0.iter().filter_map(process::of_transaction).collect()
     }
 }
 
@@ -113,7 +147,10 @@ pub fn count_holders(relation: pg_sys::Oid, mode: Mode) -> i32 {
 
 /// Waits for the exclusive lock on a key, to the end of the transaction.
 pub fn lock_key(domain: Domain, key: u64) {
-    acquire_key(domain, key, false, false);
+    if !try_lock_key(domain, key) {
+        snapshot::forget_catalog();
+        acquire_key(domain, key, false, false);
+    }
 }
 
 /// Takes the exclusive lock on a key if it can be had at once.

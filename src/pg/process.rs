@@ -1,5 +1,6 @@
-//! This backend.
+//! Processes: this backend, and those of other transactions.
 
+use super::shim;
 use pgrx::pg_sys;
 
 /// The process id, as pg_stat_activity shows it.
@@ -12,4 +13,26 @@ pub fn id() -> i32 {
 /// seldom, or not at all: it checks by itself.
 pub fn check_interrupts() {
     pgrx::check_for_interrupts!();
+}
+
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+fn number(transaction: &pg_sys::VirtualTransactionId) -> i32 {
+    transaction.backendId
+}
+
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+fn number(transaction: &pg_sys::VirtualTransactionId) -> i32 {
+    transaction.procNumber
+}
+
+/// Whether two are one transaction.
+pub fn same(left: &pg_sys::VirtualTransactionId, right: &pg_sys::VirtualTransactionId) -> bool {
+    number(left) == number(right) && left.localTransactionId == right.localTransactionId
+}
+
+/// The process of a transaction; `None` if it is prepared or has ended.
+pub fn of_transaction(transaction: &pg_sys::VirtualTransactionId) -> Option<i32> {
+    // SAFETY: reads shared memory.
+    let pid = unsafe { shim::refold_pid_of(number(transaction)) };
+    (pid != 0).then_some(pid)
 }

@@ -1,12 +1,18 @@
 //! Snapshots and isolation levels.
 
-use super::shim;
+use super::process;
 use pgrx::pg_sys;
 
 /// Whether the transaction keeps one snapshot for all its commands (REPEATABLE READ, SERIALIZABLE).
 pub fn keeps_one_snapshot() -> bool {
     // SAFETY: a plain variable of the backend; the same test as the macro IsolationUsesXactSnapshot.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Lets the snapshot go that look-ups in the catalogs have left behind: a session that waits should not be waited for.
+pub fn forget_catalog() {
+    // SAFETY: scans that go on have registered their own; the next look-up takes a new one.
+    unsafe { pg_sys::InvalidateCatalogSnapshot() };
 }
 
 /// A registered snapshot: what it sees stays the same while it lives.
@@ -63,11 +69,16 @@ impl Older {
         Self { limit, holders: holders(limit) }
     }
 
-    /// Forgets those that hold none any more, and returns the processes of the others.
-    pub fn remaining(&mut self) -> Vec<i32> {
+    /// Forgets those that hold none any more; returns whether there are others. Called as [`Older::find`] is.
+    pub fn remain(&mut self) -> bool {
         let now = holders(self.limit);
-        self.holders.retain(|holder| now.iter().any(|other| same(holder, other)));
-        self.holders.iter().filter_map(process).collect()
+        self.holders.retain(|holder| now.iter().any(|other| process::same(holder, other)));
+        !self.holders.is_empty()
+    }
+
+    /// The processes of those that are left.
+    pub fn pids(&self) -> Vec<i32> {
+        self.holders.iter().filter_map(process::of_transaction).collect()
     }
 }
 
@@ -81,24 +92,4 @@ fn holders(limit: pg_sys::TransactionId) -> Vec<pg_sys::VirtualTransactionId> {
         let found = pg_sys::GetCurrentVirtualXIDs(limit, true, false, lazy, &raw mut count);
         std::slice::from_raw_parts(found, count as usize).to_vec()
     }
-}
-
-#[cfg(any(feature = "pg15", feature = "pg16"))]
-fn number(transaction: &pg_sys::VirtualTransactionId) -> i32 {
-    transaction.backendId
-}
-
-#[cfg(any(feature = "pg17", feature = "pg18"))]
-fn number(transaction: &pg_sys::VirtualTransactionId) -> i32 {
-    transaction.procNumber
-}
-
-fn same(left: &pg_sys::VirtualTransactionId, right: &pg_sys::VirtualTransactionId) -> bool {
-    number(left) == number(right) && left.localTransactionId == right.localTransactionId
-}
-
-fn process(transaction: &pg_sys::VirtualTransactionId) -> Option<i32> {
-    // SAFETY: reads shared memory.
-    let pid = unsafe { shim::refold_pid_of(number(transaction)) };
-    (pid != 0).then_some(pid)
 }

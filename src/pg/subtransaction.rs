@@ -6,16 +6,21 @@ use pgrx::pg_sys;
 
 /// Runs `body` in a subtransaction; if it returns an error, undoes what it did and returns the error, which stays valid.
 /// The outer error is one of the subtransaction itself. A Rust panic (an error that PostgreSQL raised in refold's own
-/// calls) is not caught: it ends the whole transaction.
+/// calls) goes on, but leaves no subtransaction behind: whoever catches it rolls back one of its own.
 pub fn attempt<R>(body: impl FnOnce() -> Result<R>) -> Result<std::result::Result<R, Error>> {
     // SAFETY: variables of the backend.
     let (owner, memory) = unsafe { (pg_sys::CurrentResourceOwner, pg_sys::CurrentMemoryContext) };
     // SAFETY: inside a transaction; the shim raises nothing, and leaves the caller's memory current.
     spi::raised(unsafe { shim::refold_begin_subtransaction() })?;
-    let result = body();
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
     // SAFETY: the body may have left other memory current; the caller's outlives the subtransaction.
     unsafe { pg_sys::MemoryContextSwitchTo(memory) };
-    // SAFETY: the subtransaction begun above is the innermost: what a failed body left open its rollback closes.
-    spi::raised(unsafe { shim::refold_end_subtransaction(result.is_ok(), owner) })?;
-    Ok(result)
+    // The subtransaction begun above is the innermost: what a failed body left open its rollback closes.
+    let released = matches!(result, Ok(Ok(_)));
+    // SAFETY: as said.
+    spi::raised(unsafe { shim::refold_end_subtransaction(released, owner) })?;
+    match result {
+        Ok(result) => Ok(result),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }

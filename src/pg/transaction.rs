@@ -1,7 +1,8 @@
 //! Transactions of a background worker.
 
 use super::failure::{self, Failure};
-use crate::error::Result;
+use super::snapshot;
+use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use std::panic::AssertUnwindSafe;
@@ -26,7 +27,7 @@ fn transact<R>(snapshot: bool, body: impl FnOnce() -> Result<R>) -> std::result:
                 pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
             }
         }
-        let result = body().map_err(|error| Failure::of(&error))?;
+        let result = in_read_committed().and_then(|()| body()).map_err(|error| Failure::of(&error))?;
         // SAFETY: as above; inside the transaction started above.
         unsafe {
             if snapshot {
@@ -46,6 +47,22 @@ fn transact<R>(snapshot: bool, body: impl FnOnce() -> Result<R>) -> std::result:
         unsafe { pg_sys::AbortCurrentTransaction() };
     }
     result
+}
+
+/// The protocols of workers rely on it: each command sees what has been committed before it.
+fn in_read_committed() -> Result<()> {
+    match snapshot::keeps_one_snapshot() {
+        false => Ok(()),
+        true => Err(Error::damaged("a worker's transaction is not READ COMMITTED")),
+    }
+}
+
+/// Runs `body` outside a transaction: an interrupt there is a failure too, and not the end of the process.
+pub fn outside<R>(body: impl FnOnce() -> R) -> std::result::Result<R, Failure> {
+    pgrx::PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
+        .catch_others(|error| Err(caught(error)))
+        .catch_rust_panic(|error| Err(caught(error)))
+        .execute()
 }
 
 fn caught(error: CaughtError) -> Failure {

@@ -8,7 +8,7 @@ use crate::log::append::Draft;
 use crate::pg::catalog::Catalog;
 use crate::pg::failure::Failure;
 use crate::pg::shim::Scope;
-use crate::pg::{event_tuple, identity, spi, subtransaction};
+use crate::pg::{event_tuple, identity, locks, spi, subtransaction};
 use pgrx::pg_sys;
 use std::cell::OnceCell;
 
@@ -48,8 +48,16 @@ impl Mirror {
     ) -> Result<()> {
         let mut scope = Scope::new(&live.c_name, event_tuple::descriptor(catalog));
         scope.guard(&live.tables);
+        let emptied = || live.tables.iter().any(|&table| locks::holds(table, locks::Mode::AccessExclusive));
+        let emptied_before = emptied();
         let applied = subtransaction::attempt(|| {
-            self.projection.as_owner(|| self.model(catalog)?.apply(catalog, events, keys, &mut scope))
+            self.projection.as_owner(|| self.model(catalog)?.apply(catalog, events, keys, &mut scope))?;
+            // TRUNCATE and its like are no accesses that the executor checks.
+            if emptied() && !emptied_before {
+                return Err(Error::wrong_state("the new handler has locked a live table")
+                    .hint("Name the projection's tables without a schema in the handler."));
+            }
+            Ok(())
         })?;
         match applied {
             Ok(()) => Ok(()),

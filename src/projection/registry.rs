@@ -308,6 +308,8 @@ pub fn fingerprint(catalog: &Catalog, projection: i32) -> Result<String> {
 pub struct Built {
     pub events: i64,
     pub duration: Duration,
+    /// Of the handler and the key by which the model was built.
+    pub fingerprint: String,
 }
 
 /// Makes a projection's next generation the current one; returns its number. The caller holds the gate closed (I3).
@@ -320,7 +322,7 @@ pub fn bump(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
         spi::arg(checked.projection.id),
         spi::arg(checked.handler.oid),
         spi::arg(checked.handler.signature.as_str()),
-        spi::arg(checked.fingerprint()),
+        spi::arg(built.fingerprint.as_str()),
         spi::arg(built.events),
         spi::arg(built.duration.as_secs_f64()),
         spi::arg(checked.projection.owner),
@@ -349,7 +351,7 @@ pub fn insert(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64>
         spi::arg(projection.kind.as_str()),
         spi::arg(checked.handler.oid),
         spi::arg(checked.handler.signature.as_str()),
-        spi::arg(checked.fingerprint()),
+        spi::arg(built.fingerprint.as_str()),
         spi::arg(projection.key),
         spi::arg(checked.key.as_ref().map(|key| key.signature.as_str())),
         spi::arg(projection.event_types.clone()),

@@ -64,20 +64,37 @@ pub fn require_no_append(catalog: &Catalog) -> Result<()> {
 /// I3: takes ShareRowExclusiveLock on the gate and ExclusiveLock on the tables, together. 55P03 with the blockers'
 /// pids when all attempts are used up.
 pub fn close(catalog: &Catalog, tables: &[pg_sys::Oid], waiting: &mut impl Waiting) -> Result<Closed> {
-    require_no_append(catalog)?;
     let mut tables = tables.to_vec();
     tables.sort_unstable_by_key(|table| table.to_u32());
+    close_over(catalog, &tables, locks::Mode::Exclusive, waiting)
+}
+
+/// As [`close`], with AccessExclusiveLock on relations that are given in the order in which to lock them.
+pub fn close_with(
+    catalog: &Catalog,
+    relations: &[pg_sys::Oid],
+    waiting: &mut impl Waiting,
+) -> Result<Closed> {
+    close_over(catalog, relations, locks::Mode::AccessExclusive, waiting)
+}
+
+fn close_over(
+    catalog: &Catalog,
+    tables: &[pg_sys::Oid],
+    mode: locks::Mode,
+    waiting: &mut impl Waiting,
+) -> Result<Closed> {
+    require_no_append(catalog)?;
     let gate = (catalog.gate, locks::Mode::ShareRowExclusive, settings::gate_timeout());
     let table_timeout = longest_table_wait();
-    let wanted: Vec<_> = std::iter::once(gate)
-        .chain(tables.iter().map(|&table| (table, locks::Mode::Exclusive, table_timeout)))
-        .collect();
+    let wanted: Vec<_> =
+        std::iter::once(gate).chain(tables.iter().map(|&table| (table, mode, table_timeout))).collect();
 
     for attempt in 1..=settings::gate_attempts() {
         waiting.attempt(attempt);
         // Where the gate is closed already, all appends wait: there is no time for politeness.
         if !is_closed(catalog) {
-            locks::wait_for_holders(&tables, locks::Mode::Exclusive);
+            locks::wait_for_holders(tables, mode);
             approach(catalog, waiting)?;
         }
         waitpoint::reach(Waitpoint::GateAsked);
@@ -88,7 +105,7 @@ pub fn close(catalog: &Catalog, tables: &[pg_sys::Oid], waiting: &mut impl Waiti
         back_off(attempt);
     }
     let message = format!("the gate could not be closed in {} attempts", settings::gate_attempts());
-    Err(not_had(message, [catalog.gate].iter().chain(&tables))?)
+    Err(not_had(message, [catalog.gate].iter().chain(tables))?)
 }
 
 /// Waits for the gate's holders and catches up, until little has come meanwhile: the rest is replayed while appends

@@ -147,7 +147,11 @@ pub fn create_unbuilt(catalog: &Catalog, request: Request) -> Result<Report> {
     let mut checked = check::new_projection(catalog, request)?;
     checked.projection.mode = Mode::Skipping;
     let closed = gate::close(catalog, &checked.projection.tables, &mut gate::Patience)?;
-    let generation = registry::insert(catalog, &checked, Built { events: 0, duration: started.elapsed() })?;
+    let generation = registry::insert(
+        catalog,
+        &checked,
+        Built { events: 0, duration: started.elapsed(), fingerprint: checked.fingerprint() },
+    )?;
     gate::limit_idling()?;
     Ok(Report {
         projection: checked.projection.name.clone(),
@@ -211,7 +215,7 @@ fn build(
     waitpoint::reach(Waitpoint::BuildMerged);
     copy.require_names_unchanged(catalog)?;
     checked.require_unchanged(catalog)?;
-    let generation = flip(Built { events, duration: started.elapsed() })?;
+    let generation = flip(Built { events, duration: started.elapsed(), fingerprint: checked.fingerprint() })?;
     waitpoint::reach(Waitpoint::BuildFlipped);
     copy.drop(catalog)?;
     gate::limit_idling()?;

@@ -30,7 +30,8 @@ pub extern "C-unwind" fn refold_launcher(_argument: Datum) {
             Ok(databases) => databases.into_iter().for_each(look_into),
             Err(failure) => pgrx::log!("refold launcher: {}", failure.message),
         }
-        background::rest(ROUND);
+        // A cancel has nothing to cancel here.
+        let _ = background::rest(ROUND);
     }
 }
 
@@ -51,7 +52,7 @@ fn look_into(database: Oid) {
     match started {
         Ok(started) => {
             while !started.has_ended() {
-                background::rest(LOOK);
+                let _ = background::rest(LOOK);
             }
         }
         Err(failure) => pgrx::log!("refold launcher: {}", failure.message),

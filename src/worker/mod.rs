@@ -1,4 +1,4 @@
-//! Background workers: one for each rebuild job that is at work, and the launcher.
+//! Background workers: one for each rebuild job that is at work, helpers of a split replay, and the launcher.
 
 mod batches;
 pub mod launcher;
@@ -14,6 +14,9 @@ use crate::rebuild::job::row::{self, Job};
 use pgrx::pg_guard;
 use pgrx::pg_sys::Datum;
 use steps::{Next, Worker};
+
+/// So often in a row a worker may fail otherwise than by its job's own errors, which pause the job.
+const MAX_ACCIDENTS: u32 = 3;
 
 /// Where PostgreSQL starts the worker of a job: its arguments are the job and its projection.
 #[pg_guard]
@@ -33,6 +36,7 @@ fn serve(job: i64, projection: i64) -> std::result::Result<(), Failure> {
         locks::lock_key(locks::Domain::Rebuild, projection as u64);
         Ok(())
     })?;
+    let mut accidents = 0;
     while is_running(job)? {
         let mine = transaction::run_without_snapshot(|| {
             Ok(locks::try_lock_key_for_session(locks::Domain::Job, key))
@@ -40,12 +44,18 @@ fn serve(job: i64, projection: i64) -> std::result::Result<(), Failure> {
         if !mine {
             return Ok(());
         }
-        work(job)?;
+        let worked = work(job);
         transaction::run_without_snapshot(|| {
             locks::unlock_key_of_session(locks::Domain::Job, key);
             Ok(())
         })?;
-        // Whoever has made it run again since has found a worker here, and relies on this look.
+        // Whoever has made it run again since has found a worker here, and relies on the next look.
+        if let Err(failure) = worked {
+            accidents += 1;
+            if accidents == MAX_ACCIDENTS {
+                return Err(failure);
+            }
+        }
     }
     Ok(())
 }
@@ -61,14 +71,18 @@ fn work(job: i64) -> std::result::Result<(), Failure> {
     background::become_session_of(job.owner);
     let mut worker = Worker::new(job);
     loop {
-        let next = match worker.step() {
-            Ok(next) => next,
-            Err(failure) => worker.after(failure)?,
-        };
+        let next = worker.step().and_then(|next| match next {
+            Next::In(milliseconds) => background::rest(milliseconds).map(|()| Next::Now),
+            next => Ok(next),
+        });
         match next {
-            Next::Now => background::take_settings(),
-            Next::In(milliseconds) => background::rest(milliseconds),
-            Next::End => return Ok(()),
+            Ok(Next::End) => return Ok(()),
+            Ok(_) => background::take_settings(),
+            Err(failure) => match worker.after(failure)? {
+                Next::In(milliseconds) => background::rest(milliseconds)?,
+                Next::Now => {}
+                Next::End => return Ok(()),
+            },
         }
     }
 }

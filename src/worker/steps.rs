@@ -6,6 +6,7 @@ use crate::log::watermark;
 use crate::names::Position;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::failure::Failure;
+use crate::pg::locks::{self, Holders};
 use crate::pg::snapshot::Older;
 use crate::pg::transaction;
 use crate::pg::waitpoint::{self, Waitpoint};
@@ -42,6 +43,17 @@ pub enum Next {
     End,
 }
 
+/// What a worker waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// Whoever may still fill a position up to this one.
+    Watermark(Position),
+    /// Whoever holds the gate.
+    Gate,
+    /// Whoever uses the tables that are to be swapped.
+    Users,
+}
+
 /// A worker and what it remembers between transactions; a new one begins where the job's row says.
 pub struct Worker {
     job: Job,
@@ -51,6 +63,10 @@ pub struct Worker {
     passes: u32,
     /// Whether helpers were asked for.
     helped: bool,
+    /// Whether every event is replayed in a batch, so that one that fails is found, before the gate is closed.
+    careful: bool,
+    /// Whoever is waited for, and why.
+    waiting: Option<(Reason, Holders)>,
     /// Whoever holds a snapshot older than the mirroring.
     older: Option<Older>,
     looks: u32,
@@ -86,6 +102,8 @@ impl Worker {
             last_final: 0,
             passes: 0,
             helped: false,
+            careful: false,
+            waiting: None,
             older: None,
             looks: 0,
             retries: 0,
@@ -99,10 +117,14 @@ impl Worker {
         let next = match (self.job.phase, self.job.in_place) {
             (Phase::Preparing, false) => self.then(shadows::create)?,
             (Phase::Preparing, true) => self.then(in_place::begin)?,
-            (Phase::Emptying, _) => self.then(in_place::empty)?,
+            (Phase::Emptying, false) => self.then(mirroring::empty)?,
+            (Phase::Emptying, true) => self.then(in_place::empty)?,
             (Phase::Building, _) => self.build()?,
             (Phase::WaitingForSnapshots, _) => self.wait_for_snapshots()?,
-            (Phase::Verifying, _) => self.then(swapping::verify)?,
+            (Phase::Verifying, _) => match self.transact(swapping::verify)? {
+                true => Next::Now,
+                false => self.begin_anew()?,
+            },
             (Phase::Swapping, _) => self.swap()?,
             (Phase::Grace, _) => match self.transact(control::end_grace)? {
                 true => Next::Now,
@@ -135,28 +157,78 @@ impl Worker {
         if let Some(rest) = self.rest_of_pace()? {
             return Ok(rest);
         }
+        if matches!(self.waiting, Some((Reason::Gate, _))) {
+            return self.end_build();
+        }
         if self.job.parts > 0 {
             return self.build_in_parts();
         }
         if self.job.checkpoint < self.last_final {
             return self.batch();
         }
-        self.last_final = transaction::run_without_snapshot(|| watermark::wait_for_final(&catalog::get()?))?;
+        let Some(up_to) = self.watermark()? else { return Ok(Next::In(PATIENCE)) };
+        self.last_final = up_to;
         self.passes += 1;
         let left = self.last_final - self.job.checkpoint;
         if left > WORTH_SPLITTING && settings::rebuild_workers() > 1 && settings::rebuild_max_rate() == 0 {
             self.split()?;
         }
-        if left > SMALL_TAIL && self.passes < MAX_PASSES {
+        let small = if self.careful { 0 } else { SMALL_TAIL };
+        if left > small && self.passes < MAX_PASSES {
             return Ok(Next::Now);
         }
-        self.passes = 0;
+        self.end_build()
+    }
+
+    /// Lemma B: a position up to which all is final, once whoever may still fill an earlier one has ended.
+    fn watermark(&mut self) -> Outcome<Option<Position>> {
+        let drawn = match self.waiting {
+            Some((Reason::Watermark(drawn), _)) => drawn,
+            _ => transaction::run_without_snapshot(|| watermark::last_drawn(&catalog::get()?))?,
+        };
+        let over = self.wait_for(Reason::Watermark(drawn), |catalog| {
+            Ok(Holders::find(&[catalog.positions], locks::Mode::ShareRowExclusive))
+        })?;
+        Ok(over.then_some(drawn))
+    }
+
+    /// The last stretch is small: politely waits for the gate, and then takes it for a moment.
+    fn end_build(&mut self) -> Outcome<Next> {
+        let find = |catalog: &Catalog| Ok(Holders::find(&[catalog.gate], locks::Mode::ShareRowExclusive));
+        if !self.wait_for(Reason::Gate, find)? {
+            return Ok(Next::In(PATIENCE));
+        }
         if self.job.in_place {
             self.transact(in_place::finish)?;
             return Ok(Next::End);
         }
         self.transact(|catalog, job| building::analyze(catalog, job))?;
-        self.then(mirroring::begin)
+        let next = self.then(mirroring::begin)?;
+        self.passes = 0;
+        Ok(next)
+    }
+
+    /// Whether those have ended that were found when the wait for this reason began; asked again and again, and nothing
+    /// is requested. Now and then shows whom it waits for, and looks whether the job is still this worker's.
+    fn wait_for(&mut self, reason: Reason, find: impl FnOnce(&Catalog) -> Result<Holders>) -> Outcome<bool> {
+        let begun = self.waiting.take().filter(|(begun, _)| *begun == reason);
+        let mut holders = match begun {
+            Some((_, holders)) => holders,
+            None => {
+                self.looks = 0;
+                transaction::run_without_snapshot(|| find(&catalog::get()?))?
+            }
+        };
+        let remain = transaction::run_without_snapshot(|| Ok(holders.remain()))?;
+        if remain {
+            self.looks += 1;
+            if self.looks % LOOKS == 2 {
+                let pids = holders.pids();
+                self.transact(|catalog, job| job.note_waits(catalog, &pids))?;
+            }
+            self.waiting = Some((reason, holders));
+        }
+        Ok(!remain)
     }
 
     fn split(&mut self) -> Outcome<()> {
@@ -212,68 +284,61 @@ impl Worker {
     }
 
     fn wait_for_snapshots(&mut self) -> Outcome<Next> {
-        if self.look_for_failure()? {
-            return Ok(Next::Now);
+        self.looks += 1;
+        let look = self.older.is_none() || self.looks % LOOKS == 0;
+        if look
+            && self.transact(|catalog, job| {
+                job.require_own(catalog)?;
+                waitpoint::reach(Waitpoint::JobWaitsForSnapshots);
+                job.mirror_has_failed(catalog)
+            })?
+        {
+            return self.begin_anew();
         }
         let older = self.older.take();
-        let (older, pids) = transaction::run_without_snapshot(|| {
+        let (older, remain) = transaction::run_without_snapshot(|| {
             let mut older = older.unwrap_or_else(Older::find);
-            let pids = older.remaining();
-            Ok((older, pids))
+            let remain = older.remain();
+            Ok((older, remain))
         })?;
-        if pids.is_empty() {
+        if !remain {
             let next = if self.job.verify { Phase::Verifying } else { Phase::Swapping };
             return self.then(|catalog, job| job.enter(catalog, next));
         }
+        let pids = older.pids();
         self.older = Some(older);
-        if self.looks % LOOKS == 1 {
+        if look {
             self.transact(|catalog, job| job.note_waits(catalog, &pids))?;
         }
         Ok(Next::In(PATIENCE))
     }
 
-    /// Now and then looks whether the job is still this worker's, and goes back to the beginning if an append could not
-    /// be applied to the shadow.
-    fn look_for_failure(&mut self) -> Outcome<bool> {
-        self.looks += 1;
-        if self.looks % LOOKS != 1 {
-            return Ok(false);
-        }
-        let failed = self.transact(|catalog, job| {
-            job.require_own(catalog)?;
-            waitpoint::reach(Waitpoint::JobWaitsForSnapshots);
-            job.mirror_has_failed(catalog)
-        })?;
-        if failed {
-            self.begin_anew()?;
-        }
-        Ok(failed)
-    }
-
-    fn begin_anew(&mut self) -> Outcome<()> {
-        self.transact(mirroring::begin_anew)?;
-        (self.last_final, self.passes, self.older) = (0, 0, None);
+    /// An append could not be applied to the shadow: the job goes back to the beginning, or pauses if that happens again
+    /// and again.
+    fn begin_anew(&mut self) -> Outcome<Next> {
+        let goes_on = self.transact(mirroring::begin_anew)?;
+        (self.last_final, self.passes, self.older, self.careful) = (0, 0, None, true);
         self.batches = Batches::new();
-        Ok(())
+        Ok(if goes_on { Next::Now } else { Next::End })
     }
 
     fn swap(&mut self) -> Outcome<Next> {
         let job = self.job.clone();
-        transaction::run_without_snapshot(|| swapping::wait_for_users(&catalog::get()?, &job))?;
-        Ok(match self.transact(swapping::swap)? {
-            Swapped::Yes => Next::Now,
-            Swapped::NotYet => Next::In(i64::from(settings::gate_timeout())),
-            Swapped::MirrorFailed => {
-                self.begin_anew()?;
-                Next::Now
-            }
-        })
+        if !self.wait_for(Reason::Users, |catalog| swapping::users(catalog, &job))? {
+            return Ok(Next::In(PATIENCE));
+        }
+        match self.transact(swapping::swap)? {
+            Swapped::Yes => Ok(Next::Now),
+            Swapped::NotYet => Ok(Next::In(i64::from(settings::gate_timeout()))),
+            Swapped::MirrorFailed => self.begin_anew(),
+        }
     }
 
     /// A step has failed: tries again where another session is the cause, looks for the event that fails alone, or
     /// leaves the job paused with the error.
     pub fn after(&mut self, failure: Failure) -> Outcome<Next> {
         let at = self.at.take();
+        self.waiting = None;
         let (id, epoch) = (self.job.id, self.job.epoch);
         let now = transaction::run(|| row::find(&catalog::get()?, id))?;
         if now.is_none_or(|job| !job.running || job.epoch != epoch) {
@@ -290,6 +355,11 @@ impl Worker {
                     Some(position) => Some(position),
                     None => return Ok(Next::Now),
                 }
+            }
+            // The last stretch was not replayed as a batch: look for the event by batches, before the gate is closed.
+            None if self.job.phase == Phase::Building && !self.careful && failure.sqlstate != CANCELLED => {
+                self.careful = true;
+                return Ok(Next::Now);
             }
             _ => None,
         };

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::pg::background::Started;
 use crate::pg::procedure::Connection;
 use crate::pg::{catalog, latch, locks};
+use crate::projection::registry;
 use crate::rebuild::job::control;
 use crate::rebuild::job::row;
 
@@ -20,32 +21,35 @@ pub enum OnCancel {
 }
 
 /// Commits, so that the job's worker begins, and returns when the new model is live and, without a grace period, the job
-/// has ended. 55000 if the job is paused or
-/// cancelled before. Called in a procedure, outside a transaction block.
+/// has ended. 55000 if the job is paused or cancelled before. Called in a procedure, outside a transaction block.
 pub fn for_new_model(job: i64, name: &str, started: &Started, on_cancel: OnCancel) -> Result<()> {
     let connection = Connection::open();
     connection.commit();
-    let mut lonely = 0;
     if on_cancel == OnCancel::Cancel {
         latch::hold_cancel();
     }
+    let mut lonely = 0;
     while !has_new_model(job)? {
         lonely = if is_lonely(job, started)? { lonely + 1 } else { 0 };
         if lonely > LOOKS_WITHOUT_WORKER {
             return Err(Error::wrong_state(format!("rebuild job {job} has lost its worker"))
                 .hint("Use refold.resume_rebuild to go on, or refold.cancel_rebuild."));
         }
-        if on_cancel == OnCancel::Cancel && latch::take_cancel() {
-            let cancelled = control::cancel(&catalog::get()?, name);
-            connection.commit();
-            latch::give_back_cancel();
-            cancelled?;
-        }
         latch::sleep(LOOK);
+        if on_cancel == OnCancel::Cancel && latch::cancel_is_pending() {
+            control::cancel(&catalog::get()?, name, Some(job))?;
+            connection.commit();
+            break;
+        }
     }
     if on_cancel == OnCancel::Cancel {
         latch::release_cancel();
     }
+    // If it is pending, the cancel takes effect here.
+    latch::sleep(0);
+    // The worker gives its locks back a moment after its commit: the next rebuild should find them free.
+    let projection = registry::find(&catalog::get()?, name)?.id;
+    locks::lock_key(locks::Domain::Rebuild, projection as u64);
     connection.close();
     Ok(())
 }

@@ -81,14 +81,19 @@ fn lock_job(catalog: &Catalog, name: &str) -> Result<(Projection, Job)> {
     let projection = lock_named(catalog, name)?;
     match row::of_projection(catalog, projection.id)? {
         Some(job) => Ok((projection, job)),
-        None => Err(Error::wrong_state(format!("projection \"{name}\" has no rebuild job"))
-            .hint("The view refold.rebuild_jobs shows the jobs.")),
+        None => Err(no_job(name)),
     }
 }
 
-/// Stops the job where it is.
+fn no_job(name: &str) -> Error {
+    Error::wrong_state(format!("projection \"{name}\" has no rebuild job"))
+        .hint("The view refold.rebuild_jobs shows the jobs.")
+}
+
+/// Stops the job where it is: whatever its worker has begun will not be committed.
 pub fn pause(catalog: &Catalog, name: &str) -> Result<()> {
-    let (_, mut job) = lock_job(catalog, name)?;
+    let projection = registry::find(catalog, name)?;
+    let mut job = row::of_projection(catalog, projection.id)?.ok_or_else(|| no_job(name))?;
     job.take_over(catalog, "paused")
 }
 
@@ -101,10 +106,15 @@ pub fn resume(catalog: &Catalog, name: &str) -> Result<(i64, Started)> {
     Ok((job.id, start_worker(name, id, job.id)?))
 }
 
-/// Ends the job and removes what it has built. Live tables that it was filling stay incomplete.
-pub fn cancel(catalog: &Catalog, name: &str) -> Result<()> {
+/// Ends the job (that one, if it is given) and removes what it has built. Live tables that it was filling stay
+/// incomplete.
+pub fn cancel(catalog: &Catalog, name: &str, only: Option<i64>) -> Result<()> {
+    end_worker(catalog, name)?;
     let (projection, mut job) = lock_job(catalog, name)?;
-    if job.phase == Phase::Grace {
+    if only.is_some_and(|only| only != job.id) {
+        return Ok(());
+    }
+    if matches!(job.phase, Phase::Grace | Phase::CleaningUp) {
         return Err(Error::wrong_state(format!("the new model of projection \"{name}\" is live already"))
             .hint("Use refold.finish_rebuild to keep it, or refold.rollback_projection to go back to the old one."));
     }
@@ -117,6 +127,21 @@ pub fn cancel(catalog: &Catalog, name: &str) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Ends the worker of a job that has not got its new model yet: it may hold the rebuild lock for as long as it waits
+/// for an append. If the caller's transaction rolls back, the job can be resumed.
+fn end_worker(catalog: &Catalog, name: &str) -> Result<()> {
+    const SQL: &str = "SELECT pg_terminate_backend($1)";
+    let projection = registry::find(catalog, name)?;
+    let Some(job) = row::of_projection(catalog, projection.id)? else { return Ok(()) };
+    let Some(worker) = locks::key_holder(locks::Domain::Job, job.id as u64)? else { return Ok(()) };
+    if matches!(job.phase, Phase::Grace | Phase::CleaningUp) {
+        return Ok(());
+    }
+    identity::as_refold_pinned(catalog.owner, || {
+        spi::query_once(SQL, &[spi::arg(worker)], spi::Snapshot::Latest, |_| Ok(()))
+    })
 }
 
 /// Ends the grace period: the new model stays.
@@ -140,7 +165,8 @@ fn require_grace(job: &Job) -> Result<()> {
 /// Makes appends forget the shadow, if they know it, and removes it.
 fn forget(catalog: &Catalog, projection: &Projection, job: &mut Job, state: &str) -> Result<()> {
     if projection.mode == Mode::Mirroring {
-        gate::close(catalog, &[], &mut gate::Patience)?;
+        // Together with the gate, or not at all: while that is closed nobody is waited for, vacuum for one.
+        gate::close_with(catalog, &shadows::all_parts(catalog, job)?, &mut gate::Patience)?;
         registry::set_mode(catalog, projection.id, Mode::Active)?;
         gate::limit_idling()?;
     }
@@ -155,7 +181,9 @@ fn forget(catalog: &Catalog, projection: &Projection, job: &mut Job, state: &str
 pub fn roll_back(catalog: &Catalog, name: &str) -> Result<()> {
     let (_, mut job) = lock_job(catalog, name)?;
     require_grace(&job)?;
+    gate::require_no_append(catalog)?;
     swapping::lock_tables_patiently(catalog, &job)?;
+    gate::limit_idling()?;
     let projection = registry::find(catalog, name)?;
     swapping::swap_back(catalog, &mut job, projection)?;
     shadows::drop(catalog, &job)?;
@@ -172,14 +200,17 @@ pub fn skip_event(catalog: &Catalog, name: &str, position: Position, reason: &st
         return Err(Error::not_allowed(format!("must be owner of projection \"{name}\"")));
     }
     if let Some(job) = row::of_projection(catalog, projection.id)?
-        && (job.running || position <= job.checkpoint)
+        && (job.running
+            || position <= job.checkpoint
+            || !matches!(job.phase, Phase::Preparing | Phase::Emptying | Phase::Building))
     {
-        let (why, hint) = match job.running {
-            true => ("The job is running.".to_owned(), "Pause or cancel the job first."),
-            false => (
+        let (why, hint) = match (job.running, job.phase) {
+            (true, _) => ("The job is running.".to_owned(), "Pause or cancel the job first."),
+            (false, Phase::Building) => (
                 format!("The model that is being built has the events up to position {}.", job.checkpoint),
                 "Cancel the job first.",
             ),
+            (false, _) => ("Appends have kept the new model up already.".to_owned(), "Cancel the job first."),
         };
         return Err(Error::wrong_state(format!("rebuild job {} cannot skip event {position}", job.id))
             .detail(why)

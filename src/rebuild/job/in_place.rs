@@ -53,7 +53,8 @@ pub fn finish(catalog: &Catalog, job: &mut Job) -> Result<()> {
     replay.finish();
     job.note_attempts(catalog, closed.attempts)?;
     job.advance(catalog, drawn, events, drawn)?;
-    registry::bump(catalog, &checked, Built { events, duration: job.age(catalog)? })?;
+    let built = Built { events, duration: job.age(catalog)?, fingerprint: checked.fingerprint() };
+    registry::bump(catalog, &checked, built)?;
     job.end(catalog)?;
     waitpoint::reach(Waitpoint::InPlaceReturning);
     Ok(())

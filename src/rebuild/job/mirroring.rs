@@ -36,19 +36,26 @@ pub fn begin(catalog: &Catalog, job: &mut Job) -> Result<()> {
     Ok(())
 }
 
-/// The shadow lacks an event that its handler could not take: appends forget it, it is emptied, and the job begins anew.
-/// No reader has seen it, and before it is swapped in all older snapshots must end: TRUNCATE does.
-pub fn begin_anew(catalog: &Catalog, job: &mut Job) -> Result<()> {
+/// The shadow lacks an event that its handler could not take: appends forget it, and the job begins anew. False if it
+/// has paused, as that has happened too often.
+pub fn begin_anew(catalog: &Catalog, job: &mut Job) -> Result<bool> {
     lock(catalog, job)?;
     gate::close(catalog, &[], &mut gate::Patience)?;
-    job.begin_anew(catalog)?;
     registry::set_mode(catalog, job.projection_id, Mode::Active)?;
+    job.begin_anew(catalog)
+}
+
+/// Empties the shadow, with the gate open: whoever uses it (vacuum) may be waited for. No reader has seen it, and before
+/// it is swapped in all older snapshots must end, so TRUNCATE does.
+pub fn empty(catalog: &Catalog, job: &mut Job) -> Result<()> {
+    lock(catalog, job)?;
     let checked = building::checked(catalog, job)?;
     let destination = building::destination(catalog, job, &checked)?;
     checked.projection.as_owner(|| {
         let tables: Vec<_> = destination.tables.iter().map(|table| destination.of(table)).collect();
         spi::command(&format!("TRUNCATE {}", tables.join(", "))).map(drop)
-    })
+    })?;
+    job.enter(catalog, Phase::Building)
 }
 
 /// The end of the grace period: appends forget the old model.

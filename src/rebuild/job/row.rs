@@ -86,6 +86,9 @@ pub struct Job {
     pub definition: Option<String>,
 }
 
+/// So often a job begins anew because an append could not be applied to the shadow.
+const MAX_ROUNDS: i32 = 3;
+
 const LOAD: &str = "SELECT j.job_id, p.name, j.projection_id, j.in_place, j.verify, j.state = 'running', j.phase, j.epoch, \
       j.checkpoint, j.events, j.handler, j.fingerprint, j.owner, j.gate_attempts, j.definition, \
       (SELECT count(*)::int FROM refold.rebuild_part AS t WHERE t.job_id = j.job_id) \
@@ -280,17 +283,26 @@ impl Job {
         Ok(Duration::from_secs_f64(seconds.max(0.0)))
     }
 
-    /// Starts the grace period; returns whether there is any.
-    pub fn begin_grace(&mut self, catalog: &Catalog, old_handler: pg_sys::Oid) -> Result<bool> {
+    /// Starts the grace period; returns whether there is any. `old` is the old handler, and the definition by which the
+    /// old model was built.
+    pub fn begin_grace(&mut self, catalog: &Catalog, old: (pg_sys::Oid, &str)) -> Result<bool> {
         const SQL: &str = "SELECT j.grace > '0' FROM refold.rebuild_job AS j WHERE j.job_id = $1";
         let grace: bool = identity::as_refold_pinned(catalog.owner, || {
             spi::query_once(SQL, &[spi::arg(self.id)], spi::Snapshot::Latest, |rows| rows.need(0, 0))
         })?;
         if grace {
-            let set = "grace_until = clock_timestamp() + j.grace, mirror_handler = $3";
-            self.write(catalog, set, &[spi::arg(old_handler)])?;
+            let set = "grace_until = clock_timestamp() + j.grace, mirror_handler = $3, old_fingerprint = $4";
+            self.write(catalog, set, &[spi::arg(old.0), spi::arg(old.1)])?;
         }
         Ok(grace)
+    }
+
+    /// The definition by which the old model, which the grace period keeps up, was built.
+    pub fn old_fingerprint(&self, catalog: &Catalog) -> Result<String> {
+        const SQL: &str = "SELECT j.old_fingerprint FROM refold.rebuild_job AS j WHERE j.job_id = $1";
+        identity::as_refold_pinned(catalog.owner, || {
+            spi::query_once(SQL, &[spi::arg(self.id)], spi::Snapshot::Latest, |rows| rows.need(0, 0))
+        })
     }
 
     /// Whether the grace period is over.
@@ -310,17 +322,24 @@ impl Job {
         })
     }
 
-    /// Back to the beginning, with an empty shadow: in the transaction that ends the mirroring, the gate being closed.
-    pub fn begin_anew(&mut self, catalog: &Catalog) -> Result<()> {
+    /// Back to the beginning, in the transaction that ends the mirroring under the gate, with the failure that is why.
+    /// False if this is once too often: the job is paused.
+    pub fn begin_anew(&mut self, catalog: &Catalog) -> Result<bool> {
         const FORGET: &str = "DELETE FROM refold.mirror_failure AS f WHERE f.job_id = $1";
-        let set = "phase = 'building', checkpoint = 0, events = 0, mirror_handler = NULL, waits_for = '{}', \
-            run_started_at = clock_timestamp(), run_started_events = 0";
-        self.write(catalog, set, &[])?;
+        const STATE: &str = "SELECT j.state = 'running' FROM refold.rebuild_job AS j WHERE j.job_id = $1";
+        let set = "phase = 'emptying', checkpoint = 0, events = 0, mirror_handler = NULL, waits_for = '{}', \
+            run_started_at = clock_timestamp(), run_started_events = 0, rounds = j.rounds + 1, \
+            (error_sqlstate, error_message, error_detail, error_position, error_stream_id) = ( \
+              SELECT f.sqlstate, f.message, f.detail, f.position, f.stream_id FROM refold.mirror_failure AS f \
+               WHERE f.job_id = j.job_id ORDER BY f.failure_id LIMIT 1), \
+            state = CASE WHEN j.rounds + 1 < $3 THEN 'running' ELSE 'paused' END";
+        self.write(catalog, set, &[spi::arg(MAX_ROUNDS)])?;
+        (self.phase, self.checkpoint, self.events) = (Phase::Emptying, 0, 0);
         identity::as_refold_pinned(catalog.owner, || {
-            spi::query_once(FORGET, &[spi::arg(self.id)], spi::Snapshot::Command, |_| Ok(()))
-        })?;
-        (self.phase, self.checkpoint, self.events) = (Phase::Building, 0, 0);
-        Ok(())
+            let args = [spi::arg(self.id)];
+            spi::query_once(FORGET, &args, spi::Snapshot::Command, |_| Ok(()))?;
+            spi::query_once(STATE, &args, spi::Snapshot::Latest, |rows| rows.need(0, 0))
+        })
     }
 
     /// The worker stops: an event, or the job itself, has failed.
@@ -344,7 +363,8 @@ impl Job {
 
     /// All is done.
     pub fn end(&self, catalog: &Catalog) -> Result<()> {
-        let set = "state = 'done', worker = NULL, waits_for = '{}', ended_at = clock_timestamp()";
+        let set = "state = 'done', worker = NULL, waits_for = '{}', ended_at = clock_timestamp(), error_sqlstate = NULL, \
+            error_message = NULL, error_detail = NULL, error_position = NULL, error_stream_id = NULL";
         self.write(catalog, set, &[])
     }
 
@@ -371,25 +391,22 @@ impl Job {
         })
     }
 
-    /// Runs again: with the handler's definition as it is now. Where that has changed, part of the model is another
-    /// definition's: it is verified before the swap, and in place, where nothing comes between it and its readers, built
-    /// anew.
+    /// Runs again, with the handler's definition as it is now. Where that has changed, part of the model is another
+    /// definition's: a shadow is verified before it is swapped in; live tables are built from the beginning.
     pub fn run_again(&mut self, catalog: &Catalog, fingerprint: &str) -> Result<()> {
-        const SQL: &str = "UPDATE refold.rebuild_job AS j SET state = 'running', error_sqlstate = NULL, \
+        const SQL: &str = "UPDATE refold.rebuild_job AS j SET state = 'running', rounds = 0, error_sqlstate = NULL, \
             error_message = NULL, error_detail = NULL, error_position = NULL, error_stream_id = NULL, fingerprint = $2, \
-            verify = j.verify OR $3 WHERE j.job_id = $1";
-        const ANEW: &str = "UPDATE refold.rebuild_job AS j SET epoch = j.epoch + 1, phase = 'emptying', checkpoint = 0, \
-            events = 0 WHERE j.job_id = $1";
-        let mixed = self.fingerprint != fingerprint && (self.events > 0 || self.parts > 0);
-        if mixed && self.in_place {
-            self.forget_parts(catalog)?;
-            identity::as_refold_pinned(catalog.owner, || {
-                spi::query_once(ANEW, &[spi::arg(self.id)], spi::Snapshot::Command, |_| Ok(()))
-            })?;
-        }
-        let args = [spi::arg(self.id), spi::arg(fingerprint), spi::arg(mixed && !self.in_place)];
-        identity::as_refold_pinned(catalog.owner, || {
-            spi::query_once(SQL, &args, spi::Snapshot::Command, |_| Ok(()))
-        })
+            verify = j.verify OR n.changed AND NOT j.in_place, \
+            phase = CASE WHEN n.changed AND NOT j.in_place AND j.phase = 'swapping' THEN 'verifying' \
+              WHEN n.changed AND j.in_place AND j.phase = 'building' THEN 'emptying' ELSE j.phase END, \
+            checkpoint = CASE WHEN n.changed AND j.in_place THEN 0 ELSE j.checkpoint END, \
+            events = CASE WHEN n.changed AND j.in_place THEN 0 ELSE j.events END \
+            FROM (SELECT o.job_id, o.fingerprint <> $2 AS changed FROM refold.rebuild_job AS o) AS n \
+            WHERE j.job_id = $1 AND n.job_id = j.job_id RETURNING n.changed AND j.in_place";
+        let args = [spi::arg(self.id), spi::arg(fingerprint)];
+        let from_the_beginning: bool = identity::as_refold_pinned(catalog.owner, || {
+            spi::query_once(SQL, &args, spi::Snapshot::Command, |rows| rows.need(0, 0))
+        })?;
+        if from_the_beginning { self.forget_parts(catalog) } else { Ok(()) }
     }
 }

@@ -5,7 +5,7 @@ use super::{building, mirroring};
 use crate::error::{Error, Result};
 use crate::pg::catalog::Catalog;
 use crate::pg::waitpoint::{self, Waitpoint};
-use crate::pg::{identity, spi};
+use crate::pg::{identity, locks, spi};
 use crate::projection::registry::Projection;
 use crate::rebuild::shadow::{self, Shadow};
 use pgrx::pg_sys;
@@ -66,9 +66,21 @@ pub fn gone(job: &Job) -> Error {
         .hint("Cancel the job with refold.cancel_rebuild and start another.")
 }
 
-/// Removes the shadows and forgets them.
+/// The shadows and all that belongs to them, in the order in which they are locked.
+pub fn all_parts(catalog: &Catalog, job: &Job) -> Result<Vec<pg_sys::Oid>> {
+    let mut shadows: Vec<_> = pairs(catalog, job.id)?.into_iter().map(|(_, shadow)| shadow).collect();
+    shadows.sort_unstable_by_key(|shadow| shadow.to_u32());
+    let parts = shadow::parts(catalog, &shadows)?;
+    shadows.extend(parts);
+    Ok(shadows)
+}
+
+/// Removes the shadows and forgets them. An append that is late may still hold some of them: locked in its order.
 pub fn drop(catalog: &Catalog, job: &Job) -> Result<()> {
     const SQL: &str = "DELETE FROM refold.shadow_table AS t WHERE t.job_id = $1";
+    for shadow in all_parts(catalog, job)? {
+        locks::lock_relation(shadow, locks::Mode::AccessExclusive);
+    }
     identity::as_refold_pinned(catalog.owner, || {
         spi::query_once(SQL, &[spi::arg(job.id)], spi::Snapshot::Command, |_| Ok(()))
     })?;

@@ -6,7 +6,7 @@ use super::row::{Job, Phase};
 use super::shadows;
 use crate::error::{Error, Result};
 use crate::pg::catalog::Catalog;
-use crate::pg::locks;
+use crate::pg::locks::{self, Holders};
 use crate::pg::progress::Kind;
 use crate::pg::waitpoint::{self, Waitpoint};
 use crate::projection::check::{self, Checked};
@@ -34,10 +34,9 @@ fn tables(catalog: &Catalog, job: &Job) -> Result<Vec<pg_sys::Oid>> {
     Ok(tables)
 }
 
-/// Waits until nobody uses the tables, requesting nothing. In a transaction without a snapshot.
-pub fn wait_for_users(catalog: &Catalog, job: &Job) -> Result<()> {
-    locks::wait_for_holders(&tables(catalog, job)?, locks::Mode::AccessExclusive);
-    Ok(())
+/// Whoever uses the tables now.
+pub fn users(catalog: &Catalog, job: &Job) -> Result<Holders> {
+    Ok(Holders::find(&tables(catalog, job)?, locks::Mode::AccessExclusive))
 }
 
 /// Takes all the tables, their indexes and toast tables, or nothing. Who uses a part has locked its table before.
@@ -64,12 +63,14 @@ pub fn swap(catalog: &Catalog, job: &mut Job) -> Result<Swapped> {
         return Ok(Swapped::MirrorFailed);
     }
     let old_handler = registry::find(catalog, &job.projection)?.handler;
+    let old_fingerprint = registry::fingerprint(catalog, job.projection_id)?;
     let checked = building::checked(catalog, job)?;
     exchange(catalog, job, &checked.projection)?;
     job.note_attempts(catalog, 1)?;
-    let built = Built { events: job.events, duration: job.age(catalog)? };
+    let fingerprint = checked.fingerprint();
+    let built = Built { events: job.events, duration: job.age(catalog)?, fingerprint };
     registry::bump(catalog, &checked, built)?;
-    if job.begin_grace(catalog, old_handler)? {
+    if job.begin_grace(catalog, (old_handler, &old_fingerprint))? {
         job.enter(catalog, Phase::Grace)?;
         registry::set_mode(catalog, job.projection_id, Mode::Mirroring)?;
     } else {
@@ -82,7 +83,8 @@ pub fn swap(catalog: &Catalog, job: &mut Job) -> Result<Swapped> {
 /// In the grace period, the same back: the caller's transaction makes the old handler the projection's again.
 pub fn swap_back(catalog: &Catalog, job: &mut Job, projection: Projection) -> Result<()> {
     let old_handler = projection.mirror.as_ref().map(|mirror| mirror.projection.handler);
-    let checked = check::rebuilt_projection(catalog, projection, old_handler)?;
+    let old_handler = old_handler.ok_or_else(|| Error::damaged("a grace period without an old handler"))?;
+    let checked = check::rebuilt_projection(catalog, projection, Some(old_handler))?;
     if job.mirror_has_failed(catalog)? {
         return Err(Error::wrong_state(format!(
             "the old model of projection \"{}\" has not kept up",
@@ -92,14 +94,16 @@ pub fn swap_back(catalog: &Catalog, job: &mut Job, projection: Projection) -> Re
         .hint("Rebuild the projection with the old handler."));
     }
     exchange(catalog, job, &checked.projection)?;
-    registry::bump(catalog, &checked, Built { events: job.events, duration: job.age(catalog)? })?;
-    Ok(())
+    // If the old handler was replaced since, the model shows as stale.
+    let fingerprint = job.old_fingerprint(catalog)?;
+    let built = Built { events: job.events, duration: job.age(catalog)?, fingerprint };
+    registry::bump(catalog, &checked, built).map(drop)
 }
 
 /// The tables, for [`swap_back`]: tried as often as the gate is.
 pub fn lock_tables_patiently(catalog: &Catalog, job: &Job) -> Result<()> {
     for attempt in 1..=settings::gate_attempts() {
-        wait_for_users(catalog, job)?;
+        locks::wait_for_holders(&tables(catalog, job)?, locks::Mode::AccessExclusive);
         if lock_tables(catalog, job)? {
             return Ok(());
         }
@@ -114,13 +118,20 @@ fn exchange(catalog: &Catalog, job: &Job, projection: &Projection) -> Result<()>
     shadow.swap(catalog, projection, job.definition.as_deref().unwrap_or_default())
 }
 
-/// Whether the shadow equals a fresh fold of the log; 55000 with the first row that does not.
-pub fn verify(catalog: &Catalog, job: &mut Job) -> Result<()> {
+/// Compares the shadow with a fresh fold of the log; 55000 if they differ. False if an append could not be applied to
+/// the shadow.
+pub fn verify(catalog: &Catalog, job: &mut Job) -> Result<bool> {
     mirroring::lock(catalog, job)?;
+    if job.mirror_has_failed(catalog)? {
+        return Ok(false);
+    }
     let checked: Checked = building::checked(catalog, job)?;
     let shadow = building::destination(catalog, job, &checked)?;
     let mut differing = 0;
     differences(catalog, &checked, &shadow, Kind::Job, |_| differing += 1)?;
+    if job.mirror_has_failed(catalog)? {
+        return Ok(false);
+    }
     if differing > 0 {
         return Err(Error::wrong_state(format!(
             "the new model of projection \"{}\" differs from a fresh fold of the log",
@@ -129,5 +140,6 @@ pub fn verify(catalog: &Catalog, job: &mut Job) -> Result<()> {
         .detail(format!("{differing} rows differ."))
         .hint("A handler must depend on the event and the projection's tables only. Cancel the job and start another."));
     }
-    job.enter(catalog, Phase::Swapping)
+    job.enter(catalog, Phase::Swapping)?;
+    Ok(true)
 }
