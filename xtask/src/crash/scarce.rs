@@ -15,7 +15,7 @@ use crate::small_disk::SmallDisk;
 const SETTINGS: [(&str, &str); 8] = [
     ("max_connections", "12"),
     ("superuser_reserved_connections", "0"),
-    ("max_locks_per_transaction", "10"),
+    ("max_locks_per_transaction", "14"),
     ("max_prepared_transactions", "0"),
     ("max_wal_senders", "0"),
     ("max_worker_processes", "2"),
