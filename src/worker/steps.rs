@@ -285,7 +285,7 @@ impl Worker {
 
     fn wait_for_snapshots(&mut self) -> Outcome<Next> {
         self.looks += 1;
-        let look = self.older.is_none() || self.looks % LOOKS == 0;
+        let look = self.older.is_none() || self.looks.is_multiple_of(LOOKS);
         if look
             && self.transact(|catalog, job| {
                 job.require_own(catalog)?;

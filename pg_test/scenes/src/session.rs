@@ -221,6 +221,8 @@ impl Stage {
     /// Whether it waits for another of the sessions, or the worker does for which a CALL waits.
     fn is_blocked(&mut self, session: usize) -> Result<bool> {
         const SQL: &str = "SELECT coalesce(bool_or(pg_isolation_test_session_is_blocked(a.pid, $2)), false) \
+              OR coalesce(bool_or(s.query LIKE 'CALL %'), false) AND EXISTS (SELECT FROM refold.rebuild_progress AS r \
+                WHERE r.waits_for && $2) \
             FROM pg_stat_activity AS s JOIN pg_stat_activity AS a \
               ON a.pid = s.pid OR (a.datname = s.datname AND a.backend_type LIKE 'refold%' AND s.query LIKE 'CALL %') \
             WHERE s.pid = $1";
