@@ -391,10 +391,10 @@ impl Job {
         })
     }
 
-    /// Runs again, with the handler's definition as it is now. Where that has changed, part of the model is another
+    /// Runs again, with the handler's definition as it is now: a worker that is at it takes the job anew. Where that has changed, part of the model is another
     /// definition's: a shadow is verified before it is swapped in; live tables are built from the beginning.
     pub fn run_again(&mut self, catalog: &Catalog, fingerprint: &str) -> Result<()> {
-        const SQL: &str = "UPDATE refold.rebuild_job AS j SET state = 'running', rounds = 0, error_sqlstate = NULL, \
+        const SQL: &str = "UPDATE refold.rebuild_job AS j SET state = 'running', epoch = j.epoch + 1, rounds = 0, error_sqlstate = NULL, \
             error_message = NULL, error_detail = NULL, error_position = NULL, error_stream_id = NULL, fingerprint = $2, \
             verify = j.verify OR n.changed AND NOT j.in_place, \
             phase = CASE WHEN n.changed AND NOT j.in_place AND j.phase = 'swapping' THEN 'verifying' \
