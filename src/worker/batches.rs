@@ -4,7 +4,7 @@
 use crate::names::Position;
 use std::time::Duration;
 
-const FIRST_SPAN: i64 = 1000;
+const FIRST_SPAN: i64 = 100;
 const LARGEST_SPAN: i64 = 10_000_000;
 /// The span changes by this factor at most from one batch to the next.
 const STEEPEST: f64 = 4.0;
@@ -31,11 +31,13 @@ impl Batches {
         limit.min(checkpoint.saturating_add(span))
     }
 
-    /// A batch up to `end` has taken `took` and should take `target`.
-    pub fn succeeded(&mut self, end: Position, took: Duration, target: Duration) {
+    /// The batch from `checkpoint` to `end` has taken `took` and should take `target`. One that was cut short tells only
+    /// whether the span is too large.
+    pub fn succeeded(&mut self, checkpoint: Position, end: Position, took: Duration, target: Duration) {
+        let done = end - checkpoint;
         let factor = target.as_secs_f64() / took.as_secs_f64().max(1e-6);
-        let span = self.span as f64 * factor.clamp(1.0 / STEEPEST, STEEPEST);
-        self.span = (span as i64).clamp(1, LARGEST_SPAN);
+        let fitting = ((done as f64 * factor.clamp(1.0 / STEEPEST, STEEPEST)) as i64).clamp(1, LARGEST_SPAN);
+        self.span = if done >= self.span { fitting } else { self.span.min(fitting.max(done)) };
         if self.bad.is_some_and(|bad| end >= bad) {
             self.bad = None;
         }
@@ -57,11 +59,15 @@ mod tests {
         let mut batches = Batches::new();
         let (fast, slow, target) =
             (Duration::from_millis(1), Duration::from_secs(60), Duration::from_millis(200));
-        assert_eq!(batches.end(0, 1_000_000), 1000);
-        batches.succeeded(1000, fast, target);
-        assert_eq!(batches.end(1000, 1_000_000), 5000);
+        assert_eq!(batches.end(0, 1_000_000), 100);
+        batches.succeeded(0, 100, fast, target);
+        assert_eq!(batches.end(100, 1_000_000), 500);
+        // Cut short: a fast one tells nothing, a slow one something.
+        batches.succeeded(100, 110, fast, target);
+        assert_eq!(batches.end(100, 1_000_000), 140);
         for _ in 0..20 {
-            batches.succeeded(5000, slow, target);
+            let end = batches.end(5000, 1_000_000);
+            batches.succeeded(5000, end, slow, target);
         }
         assert_eq!(batches.end(5000, 1_000_000), 5001);
         assert_eq!(batches.end(5000, 5000), 5000);
@@ -81,7 +87,12 @@ mod tests {
                         break found;
                     }
                 } else {
-                    batches.succeeded(end, Duration::from_millis(200), Duration::from_millis(200));
+                    batches.succeeded(
+                        checkpoint,
+                        end,
+                        Duration::from_millis(200),
+                        Duration::from_millis(200),
+                    );
                     checkpoint = end;
                 }
             };
@@ -96,10 +107,10 @@ mod tests {
         let (mut checkpoint, time) = (0, Duration::from_millis(200));
         while checkpoint < 4 {
             let end = batches.end(checkpoint, 1000);
-            batches.succeeded(end, time, time);
+            batches.succeeded(checkpoint, end, time, time);
             checkpoint = end;
         }
         assert_eq!(checkpoint, 4);
-        assert_eq!(batches.end(4, 100_000), 1004);
+        assert!(batches.end(4, 100_000) <= 104);
     }
 }

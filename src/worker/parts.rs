@@ -75,17 +75,18 @@ fn replay(job: &Job, part: i32) -> Outcome<()> {
         let mut ahead = part.clone();
         let result = transaction::run(|| parts::batch(&catalog::get()?, job, &mut ahead, end, &mut at_event));
         match result {
-            Ok(()) => part = ahead,
+            Ok(()) => {
+                let target = Duration::from_millis(settings::rebuild_batch_time().max(1) as u64);
+                batches.succeeded(part.checkpoint, end, started.elapsed(), target);
+                part = ahead;
+            }
             Err(failure) if at_event && failure.sqlstate != super::steps::CANCELLED => {
                 if let Some(position) = batches.failed(part.checkpoint, end) {
                     return pause(job, failure, position);
                 }
-                continue;
             }
             Err(failure) => return Err(failure),
         }
-        let target = Duration::from_millis(settings::rebuild_batch_time().max(1) as u64);
-        batches.succeeded(end, started.elapsed(), target);
     }
     Ok(())
 }

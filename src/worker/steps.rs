@@ -267,7 +267,7 @@ impl Worker {
         result?;
         let took = started.elapsed();
         let target = Duration::from_millis(settings::rebuild_batch_time().max(1) as u64);
-        self.batches.succeeded(end, took, target);
+        self.batches.succeeded(checkpoint, end, took, target);
         self.pace = Some(Pace { began: started, events: self.job.events - before });
         Ok(Next::Now)
     }

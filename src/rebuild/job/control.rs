@@ -4,7 +4,7 @@
 //! job's row last, as its worker does: neither ever waits for the other in a circle.
 
 use super::row::{self, Job, Phase, Request};
-use super::{mirroring, shadows, swapping};
+use super::{mirroring, parts, shadows, swapping};
 use crate::error::{Error, Result};
 use crate::names::Position;
 use crate::pg::background::{self, Started};
@@ -202,6 +202,7 @@ pub fn skip_event(catalog: &Catalog, name: &str, position: Position, reason: &st
     if let Some(job) = row::of_projection(catalog, projection.id)?
         && (job.running
             || position <= job.checkpoint
+            || parts::may_have(catalog, job.id, position)?
             || !matches!(job.phase, Phase::Preparing | Phase::Emptying | Phase::Building))
     {
         let (why, hint) = match (job.running, job.phase) {

@@ -48,6 +48,16 @@ pub fn all(catalog: &Catalog, job: i64) -> Result<Vec<Part>> {
     })
 }
 
+/// Whether a part other than the one that has failed at this position may have replayed it already.
+pub fn may_have(catalog: &Catalog, job: i64, position: Position) -> Result<bool> {
+    const SQL: &str = "SELECT EXISTS (SELECT FROM refold.rebuild_part AS p JOIN refold.rebuild_job AS j USING (job_id) \
+        WHERE p.job_id = $1 AND p.checkpoint >= $2 AND j.error_position IS DISTINCT FROM $2)";
+    identity::as_refold_pinned(catalog.owner, || {
+        let args = [spi::arg(job), spi::arg(position)];
+        spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| rows.need(0, 0))
+    })
+}
+
 /// Splits the rest of the replay, up to a final position; false where rows cannot be written in any order.
 pub fn split(catalog: &Catalog, job: &mut Job, up_to: Position, parts: i32) -> Result<bool> {
     const SQL: &str = "INSERT INTO refold.rebuild_part (job_id, part, parts, up_to, checkpoint) \
@@ -85,6 +95,7 @@ pub fn batch(
     at_event: &mut bool,
 ) -> Result<()> {
     let checked = building::checked(catalog, job)?;
+    building::require_unaltered(catalog, job, &checked)?;
     let destination = building::destination(catalog, job, &checked)?;
     let mut replay = building::replay(catalog, job, &checked, &destination);
     replay.resume(part.checkpoint, part.events);

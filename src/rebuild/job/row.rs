@@ -4,6 +4,7 @@
 //! paused or cancelled meanwhile, writes nothing, and the transaction that would have written is undone.
 
 use crate::error::{Error, Result};
+use crate::log::watermark;
 use crate::names::Position;
 use crate::pg::catalog::Catalog;
 use crate::pg::failure::Failure;
@@ -172,7 +173,7 @@ pub fn insert(
     request: &Request,
 ) -> Result<i64> {
     const SQL: &str = "INSERT INTO refold.rebuild_job (projection_id, in_place, verify, grace, handler, fingerprint, owner, \
-          started_by) VALUES ($1, $2, $3, $4, $5, $6, $7, session_user) RETURNING job_id";
+          started_by, total) VALUES ($1, $2, $3, $4, $5, $6, $7, session_user, $8) RETURNING job_id";
     let args = [
         spi::arg(projection),
         spi::arg(request.in_place),
@@ -181,6 +182,7 @@ pub fn insert(
         spi::arg(handler),
         spi::arg(fingerprint),
         spi::arg(owner),
+        spi::arg(watermark::last_drawn(catalog)?),
     ];
     identity::as_refold_pinned(catalog.owner, || {
         spi::query_once(SQL, &args, spi::Snapshot::Command, |rows| rows.need(0, 0))
