@@ -32,8 +32,26 @@ pub fn release_cancel() {
     unsafe { pg_sys::QueryCancelHoldoffCount -= 1 };
 }
 
-/// Whether the statement is to be cancelled.
-pub fn cancel_is_pending() -> bool {
+/// Whether the statement is to be cancelled; if so, it is not, nor held, until [`give_back_cancel`]: while a cancel is held,
+/// lock_timeout does not work either.
+pub fn take_cancel() -> bool {
     // SAFETY: a flag that a signal handler of this process sets.
-    unsafe { (&raw const pg_sys::QueryCancelPending).read_volatile() != 0 }
+    let flag = &raw mut pg_sys::QueryCancelPending;
+    // SAFETY: as said.
+    if unsafe { flag.read_volatile() } == 0 {
+        return false;
+    }
+    // SAFETY: as said.
+    unsafe { flag.write_volatile(0) };
+    release_cancel();
+    true
+}
+
+/// The statement is cancelled at the next opportunity.
+pub fn give_back_cancel() {
+    // SAFETY: the flags that the signal handler sets.
+    unsafe {
+        (&raw mut pg_sys::QueryCancelPending).write_volatile(1);
+        (&raw mut pg_sys::InterruptPending).write_volatile(1);
+    }
 }

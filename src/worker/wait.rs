@@ -36,17 +36,17 @@ pub fn for_new_model(job: i64, name: &str, started: &Started, on_cancel: OnCance
                 .hint("Use refold.resume_rebuild to go on, or refold.cancel_rebuild."));
         }
         latch::sleep(LOOK);
-        if on_cancel == OnCancel::Cancel && latch::cancel_is_pending() {
+        if on_cancel == OnCancel::Cancel && latch::take_cancel() {
             control::cancel(&catalog::get()?, name, Some(job))?;
             connection.commit();
-            break;
+            latch::give_back_cancel();
+            // Raises it.
+            latch::sleep(0);
         }
     }
     if on_cancel == OnCancel::Cancel {
         latch::release_cancel();
     }
-    // If it is pending, the cancel takes effect here.
-    latch::sleep(0);
     // The worker gives its locks back a moment after its commit: the next rebuild should find them free.
     let projection = registry::find(&catalog::get()?, name)?.id;
     locks::lock_key(locks::Domain::Rebuild, projection as u64);
