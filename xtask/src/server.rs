@@ -29,11 +29,12 @@ const SUPERUSER: &str = "postgres";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What every server of ours is set to; `ServerOptions::settings` come later and win.
-const SETTINGS: [(&str, &str); 12] = [
+const SETTINGS: [(&str, &str); 13] = [
     ("listen_addresses", "''"),
     ("fsync", "off"),
     ("max_connections", "100"),
     ("max_prepared_transactions", "20"),
+    ("max_worker_processes", "24"),
     ("shared_buffers", "'256MB'"),
     ("max_wal_size", "'4GB'"),
     ("timezone", "'UTC'"),
@@ -109,6 +110,17 @@ impl Server {
         postmaster.kill()?;
         postmaster.wait()?;
         Ok(())
+    }
+
+    /// Kills a process of this server, if it is one; says whether.
+    pub fn kill_backend(&self, pid: i32) -> Result<bool> {
+        let postmaster = self.instance.postmaster.lock().unwrap_or_else(PoisonError::into_inner);
+        let parent = postmaster.as_ref().map(|postmaster| format!("PPid:\t{}", postmaster.id()));
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        if parent.is_none_or(|parent| status.lines().all(|line| line != parent)) {
+            return Ok(false);
+        }
+        Ok(kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok())
     }
 
     /// Starts the server again after [`Server::kill_postmaster`], at once: as long as a backend of the last postmaster

@@ -34,6 +34,9 @@ pub fn all(pg: &Postgres) -> Result<ExitCode> {
         endurance::smoke_tests(server, report);
         bench::smoke_test(pg, server, report);
     })?;
+    if let Err(error) = stress::crash_smoke_test(pg, &mut report) {
+        report.case("stress: with crashes", || Err(error));
+    }
     if let Err(error) = crash::smoke_tests(pg, &mut report) {
         report.case("crash", || Err(error));
     }

@@ -9,8 +9,15 @@ GRANT EXECUTE ON FUNCTION
     refold.rebuild_projection,
     refold.verify_projection,
     refold.drop_projection,
-    refold.lock_gate
+    refold.lock_gate,
+    refold.start_rebuild,
+    refold.pause_rebuild,
+    refold.resume_rebuild,
+    refold.cancel_rebuild,
+    refold.finish_rebuild,
+    refold.rollback_projection
     TO stress_owner;
+GRANT EXECUTE ON PROCEDURE refold.rebuild_projection_concurrently TO stress_owner;
 GRANT EXECUTE ON FUNCTION
     refold.append_event
     TO stress_owner, stress_app;
@@ -19,14 +26,57 @@ GRANT EXECUTE ON FUNCTION
     refold.read_all
     TO stress_app;
 
+-- Counts, whatever becomes of the transaction, how often a handler has failed on purpose.
+CREATE SEQUENCE flaws;
+GRANT USAGE ON SEQUENCE flaws TO stress_owner;
+
 CREATE VIEW event_log AS
 SELECT position, stream_id, stream_version, event_type, data FROM refold.event;
 
--- Which version of its handler a projection's model shows, from plain tables only: so it is part of the snapshot of
--- whoever asks. A handler that was replaced in place names its version in its body, the others in their name.
-CREATE VIEW model_version AS
-SELECT p.name AS projection, p.generation,
-       coalesce((regexp_match(f.prosrc, 'stress version (\d)'))[1], (regexp_match(f.proname, '_v(\d)$'))[1])::int AS version
-FROM refold.projection p JOIN pg_proc f ON f.oid = p.handler;
+-- The same with what tells whether an event came before the end of a transaction.
+CREATE VIEW labelled_log AS
+SELECT position, stream_id, stream_version, event_type, data, horizon::text::bigint AS horizon FROM refold.event;
 
-GRANT SELECT ON event_log, model_version TO stress_owner, stress_app;
+-- A handler that was replaced in place names its version in its body, the others in their name.
+CREATE VIEW handler_version AS
+SELECT oid AS handler,
+       coalesce((regexp_match(prosrc, 'stress version (\d)'))[1], (regexp_match(proname, '_v(\d)$'))[1])::int AS version
+FROM pg_proc WHERE prolang <> 12;
+
+-- What a projection's tables may show, from plain tables only: so it is part of the snapshot of whoever asks. One row for
+-- each model that they may equal, all of it: the version of its handler, up to which position, and up to which horizon.
+-- Without a version, nothing can be said.
+CREATE VIEW model_version AS
+SELECT p.name AS projection, p.generation, p.mode, m.what, h.version, m.cut, m.horizon
+FROM refold.projection p
+CROSS JOIN LATERAL (
+    SELECT 1 AS what, p.handler, NULL::bigint AS cut, NULL::bigint AS horizon WHERE p.mode <> 'skipping'
+    UNION ALL
+    -- A snapshot between flip and swap sees the new model once the two have changed places; one in the grace period sees
+    -- the old one after a rollback.
+    SELECT 2, j.mirror_handler, NULL, NULL FROM refold.rebuild_job j
+    WHERE p.mode = 'mirroring' AND j.projection_id = p.projection_id AND j.state IN ('running', 'paused')
+    UNION ALL
+    -- In place: exactly what the last job that has emptied the tables says it has replayed.
+    (SELECT 3, j.handler, j.checkpoint, NULL FROM refold.rebuild_job j
+     WHERE p.mode = 'skipping' AND j.projection_id = p.projection_id AND j.in_place AND j.phase = 'building'
+     ORDER BY j.job_id DESC LIMIT 1)
+    UNION ALL
+    -- Appends skip it already, and it has not been emptied yet: the old model up to the flip.
+    SELECT 4, p.handler, NULL, p.xmin::text::bigint
+    WHERE p.mode = 'skipping' AND EXISTS (SELECT FROM refold.rebuild_job j
+        WHERE j.projection_id = p.projection_id AND j.in_place AND j.phase = 'emptying')
+    UNION ALL
+    -- Not built yet.
+    SELECT 5, p.handler, 0, NULL
+    WHERE p.mode = 'skipping' AND NOT EXISTS (SELECT FROM refold.rebuild_job j
+        WHERE j.projection_id = p.projection_id AND j.in_place AND j.phase = 'building')
+    UNION ALL
+    -- The flip of the first is not to be had any more.
+    SELECT 6, NULL, NULL, NULL
+    WHERE p.mode = 'skipping' AND (SELECT count(*) FROM refold.rebuild_job j
+        WHERE j.projection_id = p.projection_id AND j.in_place AND j.phase = 'emptying') > 1
+) m
+LEFT JOIN handler_version h ON h.handler = m.handler;
+
+GRANT SELECT ON event_log, labelled_log, model_version TO stress_owner, stress_app;

@@ -113,6 +113,32 @@ BEGIN
 END
 $$;
 
+-- Per batch, over one table that nothing refers to: its storage can be swapped.
+CREATE TABLE receipt (
+    stream_id text PRIMARY KEY,
+    goods     bigint NOT NULL,
+    paid      boolean NOT NULL
+);
+
+CREATE FUNCTION receipt_add(events refold.event[], weight bigint) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO receipt AS r (stream_id, goods, paid)
+    SELECT e.stream_id, coalesce(sum((e.data->>'qty')::bigint), 0) * weight, bool_or(e.event_type = 'checked_out')
+    FROM unnest(events) e GROUP BY e.stream_id
+    ON CONFLICT (stream_id) DO UPDATE SET goods = r.goods + excluded.goods, paid = r.paid OR excluded.paid
+$$;
+
+CREATE FUNCTION receipt_v1(events refold.event[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM receipt_add(events, 1);
+END
+$$;
+
+CREATE FUNCTION receipt_v2(events refold.event[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM receipt_add(events, 2);
+END
+$$;
+
 -- Created and dropped all the time.
 CREATE TABLE tally (
     stream_id text PRIMARY KEY,
@@ -136,5 +162,7 @@ SELECT refold.create_projection('journal', 'journal_v1(refold.event)', tables =>
                                 event_types => '{checked_out}', serial => true);
 SELECT refold.create_projection('bill', 'bill_v1(refold.event[])', tables => '{bill,bill_line}',
                                 event_types => '{item_added,checked_out}');
+SELECT refold.create_projection('receipt', 'receipt_v1(refold.event[])', tables => '{receipt}',
+                                event_types => '{item_added,checked_out}');
 
-GRANT SELECT ON cart, sku_sales, applied, shelf, journal, bill, bill_line, tally TO stress_app;
+GRANT SELECT ON cart, sku_sales, applied, shelf, journal, bill, bill_line, receipt, tally TO stress_app;

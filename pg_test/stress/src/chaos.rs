@@ -5,8 +5,9 @@ use rand::RngExt;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use crate::operation::Operation;
 use crate::plan::generator;
-use crate::session::{Role, Session, explain};
+use crate::session::{Fault, Role, Session};
 use crate::shared::Shared;
 
 /// Until the load is over.
@@ -34,7 +35,10 @@ pub fn disturb(shared: &Shared) -> Result<()> {
             shared.stats.cancelled();
             "pg_cancel_backend"
         };
-        session.client.query(&format!("SELECT {function}($1)"), &[&pid]).map_err(explain)?;
+        // Not again after a crash: the number may be another's then.
+        if let Err(error) = session.client.query(&format!("SELECT {function}($1)"), &[&pid]) {
+            session.overcome(Operation::Watch, Fault::Sql(error))?;
+        }
         shared.timeline.add(from, format!("{function}({pid}) ({role:?})"));
     }
     Ok(())

@@ -77,8 +77,11 @@ impl<'a> Deployer<'a> {
 
     fn draw_tally(&mut self, exists: bool) -> (Operation, Vec<String>) {
         let version = self.rng.random_range(1..=2);
-        let create =
-            format!("SELECT refold.create_projection('tally', 'tally_v{version}(tally,refold.event)')");
+        // Without its model, which whoever rebuilds it next builds.
+        let build = self.rng.random_bool(0.7);
+        let create = format!(
+            "SELECT refold.create_projection('tally', 'tally_v{version}(tally,refold.event)', build => {build})"
+        );
         let end = if self.rng.random_bool(0.8) { "COMMIT" } else { "ROLLBACK" };
         let draw = if self.short_gates { 0 } else { self.rng.random_range(0..100) };
         let words = |statements: &[&str]| statements.iter().map(|&statement| statement.to_owned()).collect();

@@ -14,16 +14,26 @@ use crate::world::connect;
 const LONGEST: usize = 20;
 
 /// What was compared.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Whole {
     pub logged: usize,
     pub unknown: usize,
     pub followed: usize,
+    /// How many of each kind have ended how.
+    pub jobs: String,
+    /// How often a handler has failed on purpose.
+    pub flaws: i64,
 }
 
 /// What may be left of nothing: each gives rows only if something is.
-const LEFTOVERS: [(&str, &str); 6] = [
-    ("a schema of a rebuild", "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'refold\\_copy\\_%'"),
+const LEFTOVERS: [(&str, &str); 9] = [
+    (
+        "a schema of a rebuild",
+        "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'refold\\_copy\\_%' OR nspname LIKE 'refold\\_shadow\\_%'",
+    ),
+    ("an open job", "SELECT job_id || ' ' || state FROM refold.rebuild_job WHERE state NOT IN ('done', 'cancelled')"),
+    ("a hidden table", "SELECT job_id::text FROM refold.shadow_table"),
+    ("a projection whose shadow is kept up", "SELECT name || ' ' || mode FROM refold.projection WHERE mode <> 'active'"),
     ("a prepared transaction", "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"),
     (
         "a lock",
@@ -38,6 +48,11 @@ const LEFTOVERS: [(&str, &str); 6] = [
         "SELECT stream_id FROM bill_line l WHERE NOT EXISTS (SELECT FROM bill b WHERE b.stream_id = l.stream_id)",
     ),
 ];
+
+const JOBS: &str = "
+    SELECT coalesce((SELECT string_agg(n || ' ' || kind || ' ' || state, ', ' ORDER BY kind, state)
+                     FROM (SELECT count(*) AS n, kind, state FROM refold.rebuild_jobs GROUP BY 2, 3) j), 'none'),
+           (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM flaws)";
 
 pub fn check(shared: &Shared, followed: &mut [Followed]) -> Result<Whole> {
     let mut client = connect(&shared.config)?;
@@ -54,7 +69,8 @@ pub fn check(shared: &Shared, followed: &mut [Followed]) -> Result<Whole> {
         ensure!(found.is_empty(), "at the end there is {what}: {}", found.join(", "));
     }
     let unknown = shared.ledger().iter().filter(|entry| entry.outcome == Outcome::Unknown).count();
-    Ok(Whole { logged, unknown, followed: read })
+    let row = client.query_one(JOBS, &[]).map_err(explain)?;
+    Ok(Whole { logged, unknown, followed: read, jobs: row.try_get(0)?, flaws: row.try_get(1)? })
 }
 
 /// Whether the log is what the clients were told; gives how many events it has.

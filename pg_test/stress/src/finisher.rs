@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::ledger::{Entry, Outcome};
 use crate::operation::Operation;
-use crate::session::{Fault, Role, Session};
+use crate::session::{Failed, Fault, Role, Session};
 use crate::shared::Shared;
 
 /// A transaction that was prepared; its global id is its tag.
@@ -41,16 +41,32 @@ pub fn run(shared: &Shared, is_load_joined: &(dyn Fn() -> bool + Sync)) -> Resul
 fn finish(session: &mut Session, shared: &Shared, mut prepared: Prepared) -> Result<()> {
     let tag = prepared.entry.tag.clone();
     let verb = if prepared.commit { "COMMIT" } else { "ROLLBACK" };
-    let never_prepared = match session.client.batch_execute(&format!("{verb} PREPARED '{tag}'")) {
-        Ok(()) => false,
-        Err(error) => {
-            anyhow::ensure!(!prepared.certain, "{verb} PREPARED {tag}: {}", crate::session::explain(error));
-            session.overcome(Operation::FinishPrepared, Fault::Sql(error)).context(tag)?;
-            true
+    let mut asked_before = false;
+    let never_prepared = loop {
+        let error = match session.client.batch_execute(&format!("{verb} PREPARED '{tag}'")) {
+            Ok(()) => break false,
+            Err(error) => error,
+        };
+        let unknown = error.code().is_some_and(|code| code.code() == "42704");
+        anyhow::ensure!(
+            !unknown || !prepared.certain || asked_before,
+            "{verb} PREPARED {tag}: {}",
+            crate::session::explain(error)
+        );
+        let failed = session.overcome(Operation::FinishPrepared, Fault::Sql(error)).context(tag.clone())?;
+        if failed == Failed::Refused {
+            break true;
         }
+        // The server has crashed: it was ended before, or is still there.
+        asked_before = true;
     };
-    let committed = prepared.commit && !never_prepared;
-    prepared.entry.outcome = if committed { Outcome::Committed } else { Outcome::RolledBack };
+    let committed = prepared.commit && (!never_prepared || prepared.certain);
+    prepared.entry.outcome = match (committed, prepared.commit && asked_before) {
+        (true, _) => Outcome::Committed,
+        // Never prepared, or committed just before the crash.
+        (false, true) => Outcome::Unknown,
+        (false, false) => Outcome::RolledBack,
+    };
     if committed {
         shared.stats.committed(prepared.entry.events.len());
         shared.stats.prepared();

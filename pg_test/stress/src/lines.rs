@@ -4,21 +4,24 @@ use anyhow::{Context, Result, anyhow};
 use futures_util::future::join;
 use postgres::config::Host;
 use std::cell::RefCell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::appender::{APPEND, APPEND_BATCH};
 use crate::operation::Operation;
 use crate::plan::{Append, Isolation};
-use crate::session::{APP, Failed, Role, explain, judge};
+use crate::session::{APP, Failed, RECOVERY, Role, explain, judge};
 use crate::shared::Shared;
 
 pub const NAME: &str = "refold stress Retrier";
 /// An append that still fails then does so for ever.
 const TRIES: u32 = 1000;
+
+/// Between two attempts to connect.
+const PULSE: Duration = Duration::from_millis(20);
 
 /// What one client is to append, and how it begins.
 pub struct Wish {
@@ -178,15 +181,27 @@ struct Line {
 
 impl Line {
     async fn open(shared: &Shared, config: &Config) -> Result<Self> {
-        let (client, connection) =
-            config.connect(NoTls).await.map_err(explain).context("could not connect")?;
+        let started = Instant::now();
+        loop {
+            let outages = shared.outages();
+            match Self::connect(config).await {
+                Ok(line) => {
+                    shared.register(line.pid, Role::Appender, outages);
+                    return Ok(line);
+                }
+                Err(_) if shared.outages() > 0 && started.elapsed() < RECOVERY => sleep(PULSE).await,
+                Err(error) => return Err(explain(error)).context("could not connect"),
+            }
+        }
+    }
+
+    async fn connect(config: &Config) -> Result<Self, tokio_postgres::Error> {
+        let (client, connection) = config.connect(NoTls).await?;
         let driver = tokio::spawn(async move {
             // What ends the connection reaches whoever waits for an answer.
             let _ = connection.await;
         });
-        let row = client.query_one("SELECT pg_backend_pid()", &[]).await.map_err(explain)?;
-        let pid = row.try_get(0)?;
-        shared.register(pid, Role::Appender);
+        let pid = client.query_one("SELECT pg_backend_pid()", &[]).await?.try_get(0)?;
         Ok(Self { client, driver, pid })
     }
 

@@ -51,6 +51,12 @@ const BILL: Model = Model {
     concerns: "e.stream_id = split_part($1, '/', 1)",
     corrupt: "INSERT INTO bill VALUES ('nobody', 1, 1)",
 };
+const RECEIPT: Model = Model {
+    name: "receipt",
+    comparison: include_str!("../sql/oracle/receipt.sql"),
+    concerns: "e.stream_id = $1",
+    corrupt: "UPDATE receipt SET paid = NOT paid WHERE stream_id = (SELECT min(stream_id) FROM receipt)",
+};
 const TALLY: Model = Model {
     name: "tally",
     comparison: include_str!("../sql/oracle/tally.sql"),
@@ -59,7 +65,7 @@ const TALLY: Model = Model {
 };
 
 /// All models of a run on refold.
-pub const MODELS: [Model; 6] = [CART, SKU_SALES, SHELF, JOURNAL, BILL, TALLY];
+pub const MODELS: [Model; 7] = [CART, SKU_SALES, SHELF, JOURNAL, BILL, RECEIPT, TALLY];
 /// Those of the demo's shop, which the published protocol keeps, too.
 pub const SHOP: [Model; 2] = [CART, SKU_SALES];
 
@@ -90,12 +96,35 @@ impl Looks {
     }
 }
 
+/// One model that the tables may show: which of the registry's answers it is, the version of its handler, and where the
+/// events end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    pub mode: String,
+    what: i32,
+    version: Option<i32>,
+    cut: Option<i64>,
+}
+
+impl Shown {
+    /// Whether it is another than the one that the snapshot's registry names.
+    pub fn is_other(&self) -> bool {
+        self.what == 2
+    }
+}
+
 /// What a look found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// The snapshot knows no such projection.
     NoProjection,
+    /// The tables equal these models: more than one only where those are equal.
     Exact {
+        generation: i64,
+        shown: Vec<Shown>,
+    },
+    /// The snapshot does not tell what the tables should show.
+    Unlabelled {
         generation: i64,
     },
     Wrong(Vec<Difference>),
@@ -104,7 +133,7 @@ pub enum Found {
 /// A row that only one side has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    pub version: i32,
+    pub shown: Shown,
     pub generation: i64,
     pub side: String,
     pub key: String,
@@ -114,45 +143,88 @@ pub struct Difference {
 /// Compares one model with the log.
 pub fn compare(client: &mut impl GenericClient, model: &Model) -> Result<Found, postgres::Error> {
     let sql = format!(
-        "WITH v AS MATERIALIZED (SELECT version, generation FROM model_version WHERE projection = '{}'),
-         {},
-         d AS (
-             SELECT 'by hand' AS side, m.* FROM (TABLE by_hand EXCEPT ALL TABLE kept) m
-             UNION ALL SELECT 'kept', s.* FROM (TABLE kept EXCEPT ALL TABLE by_hand) s
-         )
-         SELECT v.version, v.generation, d.side, d.key, d.content FROM v LEFT JOIN d ON true ORDER BY d.key LIMIT 20",
+        "SELECT c.generation, c.mode, c.what, c.version, c.cut, d.side, d.key, d.content
+         FROM (SELECT * FROM model_version WHERE projection = '{}') c LEFT JOIN LATERAL (
+             WITH v AS MATERIALIZED (SELECT c.version),
+             event_log AS MATERIALIZED (
+                 SELECT * FROM labelled_log l
+                 WHERE (c.cut IS NULL OR l.position <= c.cut) AND (c.horizon IS NULL OR l.horizon <= c.horizon)
+             ),
+             {},
+             d AS (
+                 SELECT 'by hand' AS side, m.* FROM (TABLE by_hand EXCEPT ALL TABLE kept) m
+                 UNION ALL SELECT 'kept', s.* FROM (TABLE kept EXCEPT ALL TABLE by_hand) s
+             )
+             SELECT * FROM d ORDER BY key LIMIT 20
+         ) d ON c.version IS NOT NULL
+         ORDER BY c.what, d.key",
         model.name, model.comparison
     );
-    let mut differences = Vec::new();
-    let mut found = Found::NoProjection;
+    let (mut shown, mut differences, mut known) = (Vec::new(), Vec::new(), None);
     for row in client.query(&sql, &[])? {
-        let generation = row.try_get(1)?;
-        found = Found::Exact { generation };
-        if let Some(side) = row.try_get(2)? {
-            let (version, key, content) = (row.try_get(0)?, row.try_get(3)?, row.try_get(4)?);
-            differences.push(Difference { version, generation, side, key, content });
+        let generation = row.try_get(0)?;
+        let one = Shown {
+            mode: row.try_get(1)?,
+            what: row.try_get(2)?,
+            version: row.try_get(3)?,
+            cut: row.try_get(4)?,
+        };
+        known = Some(generation);
+        match row.try_get(5)? {
+            Some(side) => {
+                let (key, content) = (row.try_get(6)?, row.try_get(7)?);
+                differences.push(Difference { shown: one, generation, side, key, content });
+            }
+            None => shown.push(one),
         }
     }
-    Ok(if differences.is_empty() { found } else { Found::Wrong(differences) })
+    let Some(generation) = known else { return Ok(Found::NoProjection) };
+    let unlabelled = shown.iter().any(|one| one.version.is_none());
+    shown.retain(|one| one.version.is_some());
+    Ok(match (shown.is_empty(), unlabelled) {
+        (false, _) => Found::Exact { generation, shown },
+        (true, true) => Found::Unlabelled { generation },
+        (true, false) => Found::Wrong(differences),
+    })
 }
 
-/// Compares one model with the log, counts the snapshot, and fails with the history of the first wrong row. Gives the
-/// model's generation, if it exists.
-pub fn look(client: &mut Client, model: &Model, shared: &Shared) -> Result<Option<i64>, Fault> {
+/// A model as one look saw it: its generation, and what it equals, if that can be told.
+pub type Seen = Option<(i64, Vec<Shown>)>;
+
+/// Compares one model with the log, counts the snapshot, and fails with the history of the first wrong row.
+pub fn look(client: &mut Client, model: &Model, shared: &Shared) -> Result<Seen, Fault> {
     let found = compare(client, model)?;
     shared.stats.looked();
     match found {
         Found::NoProjection => Ok(None),
-        Found::Exact { generation } => Ok(Some(generation)),
+        Found::Exact { generation, shown } => {
+            if let [one, rest @ ..] = &shown[..] {
+                if one.mode != "active" {
+                    shared.stats.count_deed(&format!("looks while {}", one.mode));
+                }
+                if rest.is_empty() && one.is_other() {
+                    shared.stats.count_deed("looks at the other handler's model");
+                }
+            }
+            Ok(Some((generation, shown)))
+        }
+        Found::Unlabelled { generation } => {
+            shared.stats.count_deed("looks that tell nothing");
+            Ok(Some((generation, Vec::new())))
+        }
         Found::Wrong(differences) => Err(Fault::Broken(wrong(model, &differences, shared))),
     }
 }
 
 fn wrong(model: &Model, differences: &[Difference], shared: &Shared) -> anyhow::Error {
     let mut text = format!("a snapshot shows {} other than the fold of its events:", model.name);
-    for Difference { version, generation, side, key, content } in differences {
+    for Difference { shown: Shown { mode, what, version, cut }, generation, side, key, content } in
+        differences
+    {
+        let version = version.unwrap_or_default();
+        let up_to = cut.map(|cut| format!(", up to {cut}")).unwrap_or_default();
         text.push_str(&format!(
-            "\n  {side:<7} {key}: {content} (version {version}, generation {generation})"
+            "\n  {side:<7} {key}: {content} ({mode}, answer {what}: version {version}{up_to}; generation {generation})"
         ));
     }
     if let Some(first) = differences.first() {

@@ -276,6 +276,8 @@ impl Planner {
         let draw: f64 = self.rng.random();
         let sku = (draw * draw * f64::from(SKUS)) as u32;
         let (event_type, data) = match self.rng.random_range(0..100) {
+            // Some handlers cannot take it.
+            0 if self.rng.random_bool(0.1) => ("flawed", self.item(sku)),
             0..70 => ("item_added", self.item(sku)),
             70..82 => ("item_removed", self.item(sku)),
             82..95 => ("voucher_given", format!(r#"{{"amount": {}}}"#, self.rng.random_range(50..=500))),

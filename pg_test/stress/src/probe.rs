@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::appender::APPEND;
 use crate::ledger::{Entry, Outcome, Written};
 use crate::operation::Operation;
-use crate::session::{APP, Fault, Role, Session, explain};
+use crate::session::{APP, Failed, Fault, Role, Session};
 use crate::shared::{Shared, lock};
 
 const PAUSE: Duration = Duration::from_millis(10);
@@ -98,7 +98,7 @@ impl Watch {
 /// Appends until the load is over.
 pub fn run(shared: &Shared) -> Result<()> {
     let mut session = Session::open(shared, Role::Protected, Some(APP))?;
-    let append = session.client.prepare(APPEND).map_err(explain)?;
+    let mut append = session.insist(|client| client.prepare(APPEND))?;
     let mut number = 0_u64;
     while !shared.is_load_over() {
         number += 1;
@@ -126,7 +126,11 @@ pub fn run(shared: &Shared) -> Result<()> {
                 shared.stats.committed(1);
             }
             Err(error) => {
-                session.overcome(Operation::Append, Fault::Sql(error))?;
+                if session.overcome(Operation::Append, Fault::Sql(error))? == Failed::Lost {
+                    append = session.insist(|client| client.prepare(APPEND))?;
+                    let (events, positions) = (Vec::new(), Vec::new());
+                    shared.record(Entry { tag, outcome: Outcome::Unknown, events, positions, untold: 1 });
+                }
             }
         }
         thread::sleep(PAUSE);
@@ -137,11 +141,10 @@ pub fn run(shared: &Shared) -> Result<()> {
 /// Watches the probe until the load is over.
 pub fn watch(shared: &Shared) -> Result<()> {
     let mut session = Session::open(shared, Role::Protected, None)?;
-    let chain = session.client.prepare(CHAIN).map_err(explain)?;
     while !shared.is_load_over() {
         if let Some((pid, since)) = shared.watch.suspicious() {
             let after = since.elapsed();
-            let rows = session.client.query(&chain, &[&pid]).map_err(explain)?;
+            let rows = session.insist(|client| client.query(CHAIN, &[&pid]))?;
             shared.watch.keep(since, look(shared, after, &rows)?);
         }
         thread::sleep(PULSE);

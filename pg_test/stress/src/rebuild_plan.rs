@@ -7,12 +7,13 @@ use std::time::Duration;
 use crate::plan::{Isolation, generator};
 
 /// The projections, how their handlers are declared, and how one handler calls another.
-pub const HANDLERS: [(&str, &str, &str); 6] = [
+pub const HANDLERS: [(&str, &str, &str); 7] = [
     ("cart", "state cart, event refold.event", "cart"),
     ("sku_sales", "event refold.event", "void"),
     ("shelf", "state shelf, event refold.event", "shelf"),
     ("journal", "event refold.event", "void"),
     ("bill", "events refold.event[]", "void"),
+    ("receipt", "events refold.event[]", "void"),
     ("tally", "state tally, event refold.event", "tally"),
 ];
 
@@ -148,17 +149,25 @@ impl RebuildPlanner {
     }
 }
 
+/// How a handler's arguments are called, and what their types are.
+pub fn arguments(arguments: &str) -> (Vec<&str>, Vec<&str>) {
+    arguments.split(", ").filter_map(|argument| argument.split_once(' ')).unzip()
+}
+
 /// The handler's wrapper: its body says which version it is, so that snapshots can tell.
 pub fn replacement(name: &str, function: &str, version: u8) -> String {
-    let (_, arguments, result) = HANDLERS.into_iter().find(|known| known.0 == name).unwrap_or(HANDLERS[0]);
-    let names: Vec<_> = arguments.split(", ").filter_map(|argument| argument.split(' ').next()).collect();
-    let call = format!("{name}_v{version}({})", names.join(", "));
-    let head = format!("CREATE OR REPLACE FUNCTION {function}({arguments}) RETURNS {result}");
+    wrapper(name, function, version, "")
+}
+
+/// The same with PL/pgSQL statements in front.
+pub fn wrapper(name: &str, function: &str, version: u8, statements: &str) -> String {
+    let (_, declared, result) = HANDLERS.into_iter().find(|known| known.0 == name).unwrap_or(HANDLERS[0]);
+    let call = format!("{name}_v{version}({})", arguments(declared).0.join(", "));
+    let head = format!("CREATE OR REPLACE FUNCTION {function}({declared}) RETURNS {result}");
     let mark = format!("/* stress version {version} */");
-    match (name, result) {
-        ("tally", _) => format!("{head} LANGUAGE sql AS $$ {mark} SELECT {call} $$"),
-        ("bill", _) => format!("{head} LANGUAGE sql AS $$ {mark} SELECT {call} $$"),
-        (_, "void") => format!("{head} LANGUAGE plpgsql AS $$ BEGIN {mark} PERFORM {call}; END $$"),
-        _ => format!("{head} LANGUAGE plpgsql AS $$ BEGIN {mark} RETURN {call}; END $$"),
+    if statements.is_empty() && ["tally", "bill"].contains(&name) {
+        return format!("{head} LANGUAGE sql AS $$ {mark} SELECT {call} $$");
     }
+    let word = if result == "void" { "PERFORM" } else { "RETURN" };
+    format!("{head} LANGUAGE plpgsql AS $$ BEGIN {mark} {statements} {word} {call}; END $$")
 }

@@ -21,6 +21,11 @@ impl Report {
     pub fn new(options: Options, elapsed: Duration, numbers: Numbers, whole: Option<Whole>) -> Self {
         Self { options, elapsed, numbers, whole }
     }
+
+    /// The server's log tells of each.
+    pub fn killed_backends(&self) -> u64 {
+        self.numbers.deeds_like("killed: worker") + self.numbers.deeds_like("killed: client")
+    }
 }
 
 impl fmt::Display for Report {
@@ -70,10 +75,17 @@ impl fmt::Display for Report {
         if n.longest_by_design.is_some() {
             writeln!(out, "    behind who closes the gate early: {}", Stall(n.longest_by_design.as_ref()))?;
         }
+        for (name, count) in &n.deeds {
+            writeln!(out, "  {name:<45} {count:>6}")?;
+        }
         for (operation, state, count) in &n.errors {
             writeln!(out, "  {operation:<28} {state:<16} {count:>6}")?;
         }
-        if let Some(Whole { logged, unknown, followed }) = self.whole {
+        if let Some(Whole { logged, unknown, followed, jobs, flaws }) = &self.whole {
+            writeln!(
+                out,
+                "  jobs of projections that were not dropped: {jobs}; {flaws} failures of handlers on purpose"
+            )?;
             writeln!(
                 out,
                 "  at the end: {logged} events, {followed} read by pollers, {unknown} transactions unknown"

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::ledger::{Entry, Outcome, Written};
 use crate::lines::{Lines, NAME, Told, Wish};
 use crate::plan::{Append, Isolation, Planner, generator};
-use crate::session::{APP, Role, Session, certain, explain};
+use crate::session::{APP, Role, Session};
 use crate::shared::Shared;
 
 /// How long a server process may go on after its client has hung up.
@@ -153,7 +153,7 @@ impl<'a> Retrier<'a> {
         let sql =
             "SELECT stream_id, stream_version, position, coalesce(metadata->>'try', '?') FROM refold.event
                    WHERE event_id = ANY ($1::text[]::uuid[]) ORDER BY position";
-        let rows = certain(self.session.client.query(sql, &[&ids]).map_err(Into::into))?;
+        let rows = self.session.insist(|client| client.query(sql, &[&ids]))?;
         rows.iter()
             .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)))
             .collect()
@@ -164,7 +164,7 @@ impl<'a> Retrier<'a> {
         let started = Instant::now();
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1";
         loop {
-            let left: i64 = self.session.client.query_one(sql, &[&NAME]).map_err(explain)?.try_get(0)?;
+            let left: i64 = self.session.insist(|client| client.query_one(sql, &[&NAME]))?.try_get(0)?;
             if left == 0 || self.shared.has_failed() {
                 return Ok(());
             }

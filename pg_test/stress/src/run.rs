@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::appender::Appender;
 use crate::chaos;
+use crate::controller::{self, Controller};
+use crate::crasher::{self, Crasher};
 use crate::deployer::Deployer;
 use crate::final_checks;
 use crate::finisher;
+use crate::operator::Operator;
 use crate::oracle::Looks;
 use crate::poller::{Followed, Poller, Source};
 use crate::probe;
@@ -23,6 +26,7 @@ use crate::shared::Shared;
 use crate::world;
 
 const REBUILDERS: u64 = 3;
+const OPERATORS: u64 = 2;
 const RETRIERS: u64 = 1;
 const READERS: u64 = 2;
 const PULSE: Duration = Duration::from_millis(20);
@@ -45,11 +49,22 @@ pub fn run(config: &Config, options: Options) -> Result<Report> {
     run_prepared(config, options)
 }
 
+/// The same on a server that is brought down meanwhile.
+pub fn run_with_crashes(config: &Config, options: Options, crash: Crasher) -> Result<Report> {
+    world::set_up(config)?;
+    run_all(config, options, Some(crash))
+}
+
 /// As [`run`], in a database that was set up.
 pub fn run_prepared(config: &Config, options: Options) -> Result<Report> {
+    run_all(config, options, None)
+}
+
+fn run_all(config: &Config, options: Options, crash: Option<Crasher>) -> Result<Report> {
     let shared = Shared::new(config, options.seed);
     let started = Instant::now();
-    let result = load(&shared, options).and_then(|mut followed| final_checks::check(&shared, &mut followed));
+    let result =
+        load(&shared, options, crash).and_then(|mut followed| final_checks::check(&shared, &mut followed));
     let report = |whole| Report::new(options, started.elapsed(), shared.stats.numbers(), whole);
     match result {
         Ok(whole) => Ok(report(Some(whole))),
@@ -63,7 +78,7 @@ pub fn run_prepared(config: &Config, options: Options) -> Result<Report> {
     }
 }
 
-fn load(shared: &Shared, options: Options) -> Result<Vec<Followed>> {
+fn load(shared: &Shared, options: Options, crash: Option<Crasher>) -> Result<Vec<Followed>> {
     let is_load_joined = AtomicBool::new(false);
     let read_joined = || is_load_joined.load(Ordering::Acquire);
     thread::scope(|scope| {
@@ -82,6 +97,15 @@ fn load(shared: &Shared, options: Options) -> Result<Vec<Followed>> {
             load.push(start(scope, shared, format!("rebuilder {number}"), move || {
                 Rebuilder::open(shared, number, options.short_gates)?.run()
             }));
+        }
+        for number in 1..=OPERATORS {
+            load.push(start(scope, shared, format!("operator {number}"), move || {
+                Operator::open(shared, number)?.run()
+            }));
+        }
+        load.push(start(scope, shared, "controller".to_owned(), move || Controller::open(shared)?.run()));
+        if let Some(crash) = crash {
+            load.push(start(scope, shared, "crasher".to_owned(), move || crasher::run(shared, crash)));
         }
         load.push(start(scope, shared, "deployer".to_owned(), move || {
             Deployer::open(shared, options.short_gates)?.run()
@@ -109,6 +133,9 @@ fn load(shared: &Shared, options: Options) -> Result<Vec<Followed>> {
         let mut faults: Vec<_> = load.into_iter().filter_map(|thread| join(thread).err()).collect();
         is_load_joined.store(true, Ordering::Release);
         faults.extend(join(finisher).err());
+        if faults.is_empty() {
+            faults.extend(controller::settle(shared).context("the jobs do not end").err());
+        }
         shared.end();
         faults.extend(watchers.into_iter().filter_map(|thread| join(thread).err()));
         let mut followed = Vec::new();
@@ -161,10 +188,11 @@ fn wait(shared: &Shared, options: Options) {
             next += Duration::from_secs(5);
             let numbers = shared.stats.numbers();
             println!(
-                "{:>4} s  {} events, {} rebuilds, {} snapshots compared",
+                "{:>4} s  {} events, {} rebuilds, {} jobs waited for, {} snapshots compared",
                 started.elapsed().as_secs(),
                 numbers.events,
                 numbers.rebuilds.done,
+                numbers.deeds_like("CALL returned"),
                 numbers.looks
             );
         }

@@ -3,6 +3,8 @@
 use anyhow::{Context, Result, anyhow, bail};
 use postgres::error::Severity;
 use postgres::{Client, Config, NoTls};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::operation::Operation;
 use crate::shared::Shared;
@@ -67,8 +69,7 @@ impl<'a> Session<'a> {
         if let Some(user) = user {
             config.user(user);
         }
-        let (client, pid) = connect(&config)?;
-        shared.register(pid, role);
+        let (client, pid) = connect(shared, &config, role)?;
         Ok(Self { client, pid, role, config, shared })
     }
 
@@ -83,9 +84,18 @@ impl<'a> Session<'a> {
             }
         }
         self.shared.forget(self.pid);
-        (self.client, self.pid) = connect(&self.config)?;
-        self.shared.register(self.pid, self.role);
+        (self.client, self.pid) = connect(self.shared, &self.config, self.role)?;
         Ok(())
+    }
+
+    /// What may be asked again: until no crash takes the answer. No other error is allowed.
+    pub fn insist<R>(&mut self, mut ask: impl FnMut(&mut Client) -> Result<R, postgres::Error>) -> Result<R> {
+        loop {
+            match ask(&mut self.client) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => self.overcome(Operation::Watch, Fault::Sql(error))?,
+            };
+        }
     }
 
     /// After a fault in `operation`: ready for the next if the fault is allowed.
@@ -132,11 +142,28 @@ impl Drop for Session<'_> {
     }
 }
 
-fn connect(config: &Config) -> Result<(Client, i32)> {
-    let mut client = config.connect(NoTls).map_err(explain).context("could not connect")?;
-    let row = client.query_one("SELECT pg_backend_pid()", &[]).map_err(explain)?;
-    let pid = row.try_get(0)?;
-    Ok((client, pid))
+/// A crash may be in the way: then it takes a moment.
+pub const RECOVERY: Duration = Duration::from_secs(60);
+
+fn connect(shared: &Shared, config: &Config, role: Role) -> Result<(Client, i32)> {
+    let started = Instant::now();
+    loop {
+        let outages = shared.outages();
+        let connected = config.connect(NoTls).and_then(|mut client| {
+            let pid = client.query_one("SELECT pg_backend_pid()", &[])?.try_get(0)?;
+            Ok((client, pid))
+        });
+        match connected {
+            Ok((client, pid)) => {
+                shared.register(pid, role, outages);
+                return Ok((client, pid));
+            }
+            Err(_) if shared.outages() > 0 && started.elapsed() < RECOVERY => {
+                thread::sleep(Duration::from_millis(20))
+            }
+            Err(error) => return Err(explain(error)).context("could not connect"),
+        }
+    }
 }
 
 /// The error as psql would show it at verbose: `postgres::Error` alone prints "db error".

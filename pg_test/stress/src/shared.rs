@@ -2,7 +2,7 @@
 
 use postgres::Config;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -25,13 +25,23 @@ pub struct Doing {
     pub keeps_gate: bool,
 }
 
+/// A backend of a client's.
+#[derive(Debug, Clone, Copy)]
+struct Backend {
+    role: Role,
+    /// How many outages there were before it was asked for.
+    outages: u64,
+}
+
 pub struct Shared {
     pub config: Config,
     pub seed: u64,
     stop_load: AtomicBool,
     stop_all: AtomicBool,
     failed: AtomicBool,
-    backends: Mutex<HashMap<i32, Role>>,
+    backends: Mutex<HashMap<i32, Backend>>,
+    /// How often the server was, or was about to be, brought down.
+    outages: AtomicU64,
     doing: Mutex<HashMap<i32, Doing>>,
     ended: Mutex<HashSet<i32>>,
     ledger: Mutex<Vec<Entry>>,
@@ -51,6 +61,7 @@ impl Shared {
             stop_all: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             backends: Mutex::default(),
+            outages: AtomicU64::new(0),
             doing: Mutex::default(),
             ended: Mutex::default(),
             ledger: Mutex::default(),
@@ -89,10 +100,20 @@ impl Shared {
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    pub fn register(&self, pid: i32, role: Role) {
+    /// To be called before a crash, and when the server is back: whoever was connected in between is concerned, too.
+    pub fn count_outage(&self) {
+        self.outages.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn outages(&self) -> u64 {
+        self.outages.load(Ordering::SeqCst)
+    }
+
+    /// A backend that was asked for after so many outages.
+    pub fn register(&self, pid: i32, role: Role, outages: u64) {
         // The number may have been another's, who was ended.
         lock(&self.ended).remove(&pid);
-        lock(&self.backends).insert(pid, role);
+        lock(&self.backends).insert(pid, Backend { role, outages });
     }
 
     pub fn forget(&self, pid: i32) {
@@ -110,14 +131,16 @@ impl Shared {
 
     /// Whose backend it is.
     pub fn who(&self, pid: i32) -> String {
-        lock(&self.backends).get(&pid).map_or_else(|| "somebody".to_owned(), |role| format!("{role:?}"))
+        lock(&self.backends)
+            .get(&pid)
+            .map_or_else(|| "somebody".to_owned(), |backend| format!("{:?}", backend.role))
     }
 
     /// The backends that may be disturbed, in the order of their numbers.
     pub fn victims(&self) -> Vec<(i32, Role)> {
         let backends = lock(&self.backends);
-        let disturbed = backends.iter().filter(|(_, role)| **role != Role::Protected);
-        let mut victims: Vec<_> = disturbed.map(|(pid, role)| (*pid, *role)).collect();
+        let disturbed = backends.iter().filter(|(_, backend)| backend.role != Role::Protected);
+        let mut victims: Vec<_> = disturbed.map(|(pid, backend)| (*pid, backend.role)).collect();
         victims.sort_unstable_by_key(|(pid, _)| *pid);
         victims
     }
@@ -128,7 +151,8 @@ impl Shared {
     }
 
     pub fn was_ended(&self, pid: i32) -> bool {
-        lock(&self.ended).contains(&pid)
+        let crashed = |backend: &Backend| backend.outages < self.outages();
+        lock(&self.ended).contains(&pid) || lock(&self.backends).get(&pid).is_some_and(crashed)
     }
 
     pub fn record(&self, entry: Entry) {

@@ -56,6 +56,7 @@ pub struct Stats {
     terminations: AtomicU64,
     retried: Mutex<Retried>,
     rebuilds: Mutex<Rebuilds>,
+    deeds: Mutex<BTreeMap<String, u64>>,
     errors: Mutex<BTreeMap<(Operation, String), u64>>,
     longest_append: Mutex<Option<Longest>>,
     longest_probe: Mutex<Option<Longest>>,
@@ -91,10 +92,18 @@ pub struct Numbers {
     pub terminations: u64,
     pub retried: Retried,
     pub rebuilds: Rebuilds,
+    pub deeds: BTreeMap<String, u64>,
     pub errors: Vec<(Operation, String, u64)>,
     pub longest_append: Option<Longest>,
     pub longest_probe: Option<Longest>,
     pub longest_by_design: Option<Longest>,
+}
+
+impl Numbers {
+    /// All deeds whose name begins so.
+    pub fn deeds_like(&self, prefix: &str) -> u64 {
+        self.deeds.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, count)| count).sum()
+    }
 }
 
 fn add(counter: &AtomicU64, count: usize) {
@@ -163,6 +172,11 @@ impl Stats {
         lock(&self.rebuilds).rolled_back += 1;
     }
 
+    /// Something that is counted by its name.
+    pub fn count_deed(&self, name: &str) {
+        *lock(&self.deeds).entry(name.to_owned()).or_default() += 1;
+    }
+
     pub fn count_error(&self, operation: Operation, sqlstate: &str) {
         *lock(&self.errors).entry((operation, sqlstate.to_owned())).or_default() += 1;
     }
@@ -199,6 +213,7 @@ impl Stats {
             terminations: read(&self.terminations),
             retried: *lock(&self.retried),
             rebuilds: *lock(&self.rebuilds),
+            deeds: lock(&self.deeds).clone(),
             errors,
             longest_append: lock(&self.longest_append).clone(),
             longest_probe: lock(&self.longest_probe).clone(),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | each snapshot against the fold in plain SQL | `published`, `models` |
 //! | ... in REPEATABLE READ and SERIALIZABLE | `models`: a merge by TRUNCATE |
+//! | ... while a rebuild job is at work, and after it | `jobs` |
 //! | `verify_projection` | `models` |
 //! | no event applied twice or not at all | `models`, `doors` |
 //! | the log against what clients were told; versions without holes; all of a transaction or nothing | `log` |
@@ -11,6 +12,7 @@
 //! | `read_all` gives every event | `pollers` |
 
 mod doors;
+mod jobs;
 mod log;
 mod models;
 mod pollers;
@@ -34,7 +36,7 @@ pub struct Control {
     pub run: fn(&Config) -> Result<()>,
 }
 
-pub const CONTROLS: [Control; 15] = [
+pub const CONTROLS: [Control; 18] = [
     Control { name: "finds the published protocol's loss", run: published::as_it_is },
     Control { name: "finds its loss with a last check after the release", run: published::last_check },
     Control { name: "finds its loss with a re-check before the commit", run: published::recheck },
@@ -50,6 +52,9 @@ pub const CONTROLS: [Control; 15] = [
     Control { name: "finds a retried append that is told otherwise", run: doors::told_otherwise },
     Control { name: "finds an event_id in two streams", run: doors::two_streams },
     Control { name: "finds an event that is applied twice", run: doors::applied_twice },
+    Control { name: "finds a swap beside an old snapshot, in that alone", run: jobs::hasty_swap },
+    Control { name: "finds a shadow whose failure was forgotten", run: jobs::forgotten_failure },
+    Control { name: "finds events that a rebuild in place has skipped", run: jobs::open_gate },
 ];
 
 /// How long a control looks for what is wrong.
