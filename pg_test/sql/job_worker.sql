@@ -57,7 +57,7 @@ SELECT refold.start_rebuild('cart', in_place => true) > 0 AS started FROM pg_adv
 CALL wait_until(:'parked');
 SELECT pg_terminate_backend(pid) FROM refold.rebuild_progress;
 CALL wait_until(:'nobody');
-SELECT count(*) AS carts, sum(n) FROM cart;
+SELECT count(*) AS carts, sum(n) < 1800 AS short FROM cart;
 SELECT refold.append_event('c-1', 'added', '1') IS NOT NULL AS appended;
 SELECT pg_advisory_unlock(1);
 SELECT refold.resume_rebuild('cart') > 0 AS resumed;
