@@ -3,7 +3,7 @@
 use std::env;
 use std::process::Command;
 
-const C_SOURCES: [&str; 4] = ["shim.c", "storage.c", "storage_check.c", "storage.h"];
+const C_SOURCES: [&str; 5] = ["last_version.c", "shim.c", "storage.c", "storage_check.c", "storage.h"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for source in C_SOURCES {

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::log::append::{Appended, NewEvent, append};
 use crate::log::batch;
 use crate::names::{EventType, ExpectedVersion, MAX_PAYLOAD, StreamId};
-use crate::pg::call::{Call, sql_function, value};
+use crate::pg::call::{Call, positioned, sql_function};
 use crate::pg::{event_tuple, jsonb, process};
 use crate::projection::admission::{Admission, refuse_in_handler};
 use pgrx::pg_sys::Datum;
@@ -23,7 +23,7 @@ fn append_event(call: &Call) -> Result<Option<Datum>> {
         event_id: call.get::<pgrx::Uuid>(5).map(|id| Uuid::from_bytes(*id.as_bytes())),
     };
     let expected = ExpectedVersion::new(call.get(4))?;
-    answer(call, append(&stream, vec![event], expected, &mut Admission::default())?)
+    answer(append(&stream, vec![event], expected, &mut Admission::default())?)
 }
 
 fn append_events(call: &Call) -> Result<Option<Datum>> {
@@ -53,7 +53,7 @@ fn append_events(call: &Call) -> Result<Option<Datum>> {
             })
         })
         .collect::<Result<Vec<_>>>()?;
-    answer(call, append(&stream, events, expected, &mut Admission::default())?)
+    answer(append(&stream, events, expected, &mut Admission::default())?)
 }
 
 fn payload(name: &str, value: Option<Datum>) -> Result<Datum> {
@@ -65,6 +65,6 @@ fn payload(name: &str, value: Option<Datum>) -> Result<Datum> {
     Ok(value)
 }
 
-fn answer(call: &Call, appended: Appended) -> Result<Option<Datum>> {
-    call.row(&[value(appended.stream_version), value(appended.position)])
+fn answer(appended: Appended) -> Result<Option<Datum>> {
+    Ok(Some(positioned(appended.stream_version, appended.position)))
 }

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::names::{EventType, ExpectedVersion, Position, StreamId};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::event_tuple::{self, Event};
+use crate::pg::last_version::{Seen, last_version};
 use crate::pg::waitpoint::{self, Waitpoint};
 use crate::pg::{call, identity, locks, process, sequence, snapshot, spi};
 use pgrx::pg_sys;
@@ -29,25 +30,53 @@ pub struct Appended {
 /// An event on its way into the log, as a value of type `refold.event`.
 pub struct Draft {
     pub stream_id: pg_sys::Datum,
-    pub event_type: String,
     pub datum: pg_sys::Datum,
+}
+
+/// The events of an append before they have positions.
+pub struct Drafts<'a> {
+    catalog: &'a Catalog,
+    rows: &'a [(EventType, Event)],
+}
+
+impl Drafts<'_> {
+    pub fn types(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.rows.iter().map(|(event_type, _)| event_type.as_str())
+    }
+
+    /// The stream that all of them go to.
+    pub fn stream_id(&self) -> Option<pg_sys::Datum> {
+        self.rows.first().map(|(_, row)| row.stream_id)
+    }
+
+    /// As values of type `refold.event`, which takes a copy of each.
+    pub fn form(&self) -> Vec<Draft> {
+        self.rows
+            .iter()
+            .map(|(_, row)| {
+                process::check_interrupts();
+                Draft { stream_id: row.stream_id, datum: event_tuple::form(self.catalog, row) }
+            })
+            .collect()
+    }
 }
 
 /// Who takes part in an append.
 pub trait Observer {
     /// Under the gate and the stream's lock, before positions are drawn: takes whatever locks the order of the draw
     /// must agree with (I6). The drafts have no position yet.
-    fn before_draw(&mut self, catalog: &Catalog, drafts: &[Draft]) -> Result<()>;
+    fn before_draw(&mut self, catalog: &Catalog, drafts: &Drafts) -> Result<()>;
 
-    /// Once the events are complete, before they are written.
+    /// Whether `before_insert` reads the events.
+    fn wants_events(&self) -> bool;
+
+    /// Once the events are complete, before they are written; without them where they are not wanted.
     fn before_insert(&mut self, events: Vec<Draft>);
 
     /// After the events were written and the triggers have fired.
     fn after_insert(&mut self) -> Result<()>;
 }
 
-const VERSION_SQL: &str = "SELECT e.stream_version FROM refold.event AS e \
-    WHERE e.stream_id OPERATOR(pg_catalog.=) $1 ORDER BY e.stream_version DESC LIMIT 1";
 const INSERT_SQL: &str = "INSERT INTO refold.event (position, stream_id, stream_version, event_type, data, metadata, \
     event_id, recorded_at, horizon) OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const INSERT_ARRAY_SQL: &str = "INSERT INTO refold.event (position, stream_id, stream_version, event_type, data, \
@@ -56,7 +85,6 @@ const INSERT_ARRAY_SQL: &str = "INSERT INTO refold.event (position, stream_id, s
     FROM pg_catalog.unnest($1) AS e";
 
 thread_local! {
-    static VERSION: spi::KeptPlan = const { Cell::new(None) };
     static INSERT: spi::KeptPlan = const { Cell::new(None) };
     static INSERT_ARRAY: spi::KeptPlan = const { Cell::new(None) };
 }
@@ -74,20 +102,15 @@ pub fn append(
     lock_stream(stream.as_str());
     waitpoint::reach(Waitpoint::AppendStreamLocked);
 
-    let version = identity::as_refold(catalog.owner, || {
-        if let Some(appended) = event_id::find_repeated(&catalog, stream, &events)? {
-            return Ok(Err(appended));
-        }
-        stream_version(&catalog, stream).map(Ok)
-    })?;
-    let version = match version {
-        Ok(version) => version,
-        Err(appended) => return Ok(appended),
-    };
+    if let Some(appended) = event_id::find_repeated(&catalog, stream, &events)? {
+        return Ok(appended);
+    }
+    let stream_id = call::value(stream.as_str()).ok_or_else(|| Error::null_argument("stream_id"))?;
+    let version = stream_version(&catalog, stream, stream_id)?;
     expected.check(stream, version)?;
 
-    let mut rows = rows(stream, version, events)?;
-    observer.before_draw(&catalog, &drafts(&catalog, &rows))?;
+    let mut rows = rows(stream_id, version, events)?;
+    observer.before_draw(&catalog, &Drafts { catalog: &catalog, rows: &rows })?;
     waitpoint::reach(Waitpoint::AppendKeysLocked);
 
     sequence::assign_xid();
@@ -100,9 +123,14 @@ pub fn append(
     for (_, row) in &mut rows {
         row.horizon = Some(horizon);
     }
-    let written = drafts(&catalog, &rows);
-    let events: Vec<_> = written.iter().map(|draft| draft.datum).collect();
-    observer.before_insert(written);
+    // A single row goes in by its columns: nothing reads it as a value where no projection does.
+    let formed = if rows.len() > 1 || observer.wants_events() {
+        Drafts { catalog: &catalog, rows: &rows }.form()
+    } else {
+        Vec::new()
+    };
+    let events: Vec<_> = formed.iter().map(|draft| draft.datum).collect();
+    observer.before_insert(formed);
     identity::as_refold(catalog.owner, || insert(&catalog, &rows, &events))?;
     observer.after_insert()?;
     waitpoint::reach(Waitpoint::AppendReturning);
@@ -120,13 +148,10 @@ pub fn lock_stream(stream: &str) {
 }
 
 /// The version that the stream is at now, 0 where it does not exist. 40001 if the transaction's snapshot is older.
-fn stream_version(catalog: &Catalog, stream: &StreamId) -> Result<i64> {
-    let plan = spi::kept(&VERSION, catalog.event, || spi::Plan::prepare(VERSION_SQL, &[pg_sys::TEXTOID]))?;
-    let args = [call::value(stream.as_str())];
-    let read =
-        |snapshot| spi::query(plan, &args, snapshot, None, |rows| Ok(rows.get::<i64>(0, 0).unwrap_or(0)));
-    let latest = read(spi::Snapshot::Latest)?;
-    if snapshot::keeps_one_snapshot() && read(spi::Snapshot::Command)? != latest {
+fn stream_version(catalog: &Catalog, stream: &StreamId, stream_id: pg_sys::Datum) -> Result<i64> {
+    let latest = last_version(catalog.event, stream_id, Seen::Latest);
+    if snapshot::keeps_one_snapshot() && last_version(catalog.event, stream_id, Seen::ByTransaction) != latest
+    {
         return Err(Error::retry(format!(
             "stream \"{}\" has changed since this transaction's snapshot",
             stream.as_str()
@@ -137,8 +162,7 @@ fn stream_version(catalog: &Catalog, stream: &StreamId) -> Result<i64> {
     Ok(latest)
 }
 
-fn rows(stream: &StreamId, version: i64, events: Vec<NewEvent>) -> Result<Vec<(EventType, Event)>> {
-    let stream_id = call::value(stream.as_str()).ok_or_else(|| Error::null_argument("stream_id"))?;
+fn rows(stream_id: pg_sys::Datum, version: i64, events: Vec<NewEvent>) -> Result<Vec<(EventType, Event)>> {
     let recorded_at = sequence::now();
     (version + 1..)
         .zip(events)
@@ -160,20 +184,7 @@ fn rows(stream: &StreamId, version: i64, events: Vec<NewEvent>) -> Result<Vec<(E
         .collect()
 }
 
-fn drafts(catalog: &Catalog, rows: &[(EventType, Event)]) -> Vec<Draft> {
-    rows.iter()
-        .map(|(event_type, row)| {
-            process::check_interrupts();
-            Draft {
-                stream_id: row.stream_id,
-                event_type: event_type.as_str().to_owned(),
-                datum: event_tuple::form(catalog, row),
-            }
-        })
-        .collect()
-}
-
-/// Writes the rows; `events` are the same as values of type `refold.event`.
+/// Writes the rows; several go in as `events`, the same as values of type `refold.event`.
 fn insert(catalog: &Catalog, rows: &[(EventType, Event)], events: &[pg_sys::Datum]) -> Result<()> {
     match rows {
         [(_, row)] => {

@@ -4,7 +4,7 @@ use super::append::{Appended, NewEvent};
 use crate::error::{Error, Result};
 use crate::names::StreamId;
 use crate::pg::catalog::Catalog;
-use crate::pg::{call, event_tuple, snapshot, spi};
+use crate::pg::{call, event_tuple, identity, snapshot, spi};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -65,7 +65,14 @@ fn require_distinct(events: &[NewEvent]) -> Result<()> {
 /// What an earlier append of the same events returned, or nothing if none of their ids is known. 23505 where an id is
 /// known with other content, or where only some of the events are.
 pub fn find_repeated(catalog: &Catalog, stream: &StreamId, events: &[NewEvent]) -> Result<Option<Appended>> {
+    if events.iter().all(|event| event.event_id.is_none()) {
+        return Ok(None);
+    }
     require_distinct(events)?;
+    identity::as_refold(catalog.owner, || look_up(catalog, stream, events))
+}
+
+fn look_up(catalog: &Catalog, stream: &StreamId, events: &[NewEvent]) -> Result<Option<Appended>> {
     let mut known: Option<(Uuid, Appended)> = None;
     for (index, event) in events.iter().enumerate() {
         let found = match event.event_id {

@@ -31,21 +31,19 @@ impl Call {
 
     /// A row of the call's own result type.
     pub fn row(&self, values: &[Option<pg_sys::Datum>]) -> Result<Option<pg_sys::Datum>> {
-        let mut datums: Vec<_> = values.iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
-        let mut nulls: Vec<_> = values.iter().map(Option::is_none).collect();
         let mut descriptor = std::ptr::null_mut();
-        // SAFETY: the descriptor is the declared result type's, with as many columns as there are values.
-        unsafe {
+        // SAFETY: fcinfo is valid for the call; the descriptor is the declared result type's.
+        let descriptor = unsafe {
             let class = pg_sys::get_call_result_type(self.0, std::ptr::null_mut(), &raw mut descriptor);
             if class != pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE
-                || (*descriptor).natts as usize != datums.len()
+                || (*descriptor).natts as usize != values.len()
             {
                 return Err(Error::damaged("the function's declared result is not what the library returns"));
             }
-            let descriptor = pg_sys::BlessTupleDesc(descriptor);
-            let tuple = pg_sys::heap_form_tuple(descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
-            Ok(Some(pg_sys::heap_copy_tuple_as_datum(tuple, descriptor)))
-        }
+            pg_sys::BlessTupleDesc(descriptor)
+        };
+        // SAFETY: blessed, with as many columns as there are values.
+        Ok(Some(unsafe { form_row(descriptor, values) }))
     }
 
     /// Starts a set of rows as the call's result.
@@ -61,6 +59,43 @@ impl Call {
         // SAFETY: fcinfo is valid for the call.
         unsafe { (*self.0).context }
     }
+}
+
+/// # Safety
+/// The descriptor is blessed and has the values' columns.
+unsafe fn form_row(descriptor: pg_sys::TupleDesc, values: &[Option<pg_sys::Datum>]) -> pg_sys::Datum {
+    let mut datums: Vec<_> = values.iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
+    let mut nulls: Vec<_> = values.iter().map(Option::is_none).collect();
+    // SAFETY: as the caller says.
+    unsafe {
+        let tuple = pg_sys::heap_form_tuple(descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
+        pg_sys::heap_copy_tuple_as_datum(tuple, descriptor)
+    }
+}
+
+thread_local! {
+    /// What an append returns, as PostgreSQL knows it.
+    static POSITIONED: Cell<pg_sys::TupleDesc> = const { Cell::new(std::ptr::null_mut()) };
+}
+
+/// The row (stream_version, position), as [`Call::row`] would form it; but to look the function's declaration up for each
+/// append would cost as much as a write to an index.
+pub fn positioned(stream_version: i64, position: i64) -> pg_sys::Datum {
+    if POSITIONED.get().is_null() {
+        // SAFETY: made in memory that lasts as long as the backend, and registered as an unnamed type once.
+        let descriptor = unsafe {
+            let caller = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+            let descriptor = pg_sys::CreateTemplateTupleDesc(2);
+            for (number, name) in [(1, c"stream_version"), (2, c"position")] {
+                pg_sys::TupleDescInitEntry(descriptor, number, name.as_ptr(), pg_sys::INT8OID, -1, 0);
+            }
+            pg_sys::MemoryContextSwitchTo(caller);
+            pg_sys::BlessTupleDesc(descriptor)
+        };
+        POSITIONED.set(descriptor);
+    }
+    // SAFETY: made above for two values.
+    unsafe { form_row(POSITIONED.get(), &[value(stream_version), value(position)]) }
 }
 
 /// Takes the rows of a set-returning call.

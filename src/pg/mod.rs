@@ -20,6 +20,7 @@ pub mod identity;
 pub mod interval;
 pub mod invalidation;
 pub mod jsonb;
+pub mod last_version;
 pub mod latch;
 pub mod locks;
 pub mod memory;

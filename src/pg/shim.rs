@@ -122,6 +122,8 @@ unsafe extern "C-unwind" {
         timeouts_ms: *const c_int,
         granted: *mut bool,
     ) -> *mut pg_sys::ErrorData;
+    // In last_version.c.
+    pub(super) fn refold_last_version(log: pg_sys::Oid, stream_id: pg_sys::Datum, latest: bool) -> i64;
     pub(super) fn refold_warn(message: *const c_char, detail: *const c_char, hint: *const c_char);
     pub(super) fn refold_begin_subtransaction() -> *mut pg_sys::ErrorData;
     pub(super) fn refold_end_subtransaction(

@@ -6,7 +6,7 @@
 use super::keys::{self, Key, KeyLocks};
 use super::registry::{self, Mode, Projection, Registry};
 use crate::error::{Error, Result};
-use crate::log::append::{Draft, Observer};
+use crate::log::append::{Draft, Drafts, Observer};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::shim::Scope;
 use crate::pg::waitpoint::{self, Waitpoint};
@@ -71,24 +71,27 @@ impl Drop for Admission {
 }
 
 impl Observer for Admission {
-    fn before_draw(&mut self, catalog: &Catalog, drafts: &[Draft]) -> Result<()> {
+    fn before_draw(&mut self, catalog: &Catalog, drafts: &Drafts) -> Result<()> {
         let _applying = Applying::begin();
         let registry;
         (registry, self.work) = settled_work(catalog, drafts)?;
         if snapshot::keeps_one_snapshot() {
             registry::require_visible(catalog, self.work.iter().map(|work| work.projection.as_ref()))?;
-            let event_types = drafts.iter().map(|draft| draft.event_type.clone()).collect();
+            let event_types = drafts.types().map(str::to_owned).collect();
             registry::require_none_dropped(catalog, &registry, event_types)?;
         }
         let mut key_locks = KeyLocks::default();
         // What a rebuild in place has taken over needs no more than the check of the snapshot.
         self.work.retain(|work| work.projection.mode != Mode::Skipping);
         for work in &mut self.work {
-            let events: Vec<_> = work.events.iter().map(|&index| &drafts[index]).collect();
-            work.keys = keys::of_drafts(catalog, &work.projection, &events)?;
+            work.keys = keys::of_drafts(catalog, &work.projection, drafts, &work.events)?;
             key_locks.add(&work.projection, work.keys.as_deref());
         }
         key_locks.take(catalog)
+    }
+
+    fn wants_events(&self) -> bool {
+        !self.work.is_empty()
     }
 
     fn before_insert(&mut self, events: Vec<Draft>) {
@@ -107,7 +110,7 @@ impl Observer for Admission {
 
 /// I4: the projections that take these events, read under the gate, and again once their tables are locked, until
 /// nothing changes.
-fn settled_work(catalog: &Catalog, drafts: &[Draft]) -> Result<(Rc<Registry>, Vec<Work>)> {
+fn settled_work(catalog: &Catalog, drafts: &Drafts) -> Result<(Rc<Registry>, Vec<Work>)> {
     loop {
         let registry = registry::current(catalog)?;
         let work = work_of(&registry, drafts);
@@ -122,13 +125,13 @@ fn settled_work(catalog: &Catalog, drafts: &[Draft]) -> Result<(Rc<Registry>, Ve
     }
 }
 
-fn work_of(registry: &Registry, drafts: &[Draft]) -> Vec<Work> {
+fn work_of(registry: &Registry, drafts: &Drafts) -> Vec<Work> {
     registry
         .projections
         .iter()
         .filter_map(|projection| {
-            let takes = |index: &usize| projection.takes(&drafts[*index].event_type);
-            let events: Vec<_> = (0..drafts.len()).filter(takes).collect();
+            let takes = |&(_, event_type): &(usize, &str)| projection.takes(event_type);
+            let events: Vec<_> = drafts.types().enumerate().filter(takes).map(|(index, _)| index).collect();
             (!events.is_empty()).then(|| Work { projection: Rc::clone(projection), events, keys: None })
         })
         .collect()

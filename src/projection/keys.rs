@@ -2,7 +2,7 @@
 
 use super::registry::{Kind, Projection};
 use crate::error::{Error, Result};
-use crate::log::append::Draft;
+use crate::log::append::{Draft, Drafts};
 use crate::pg::call::value;
 use crate::pg::catalog::Catalog;
 use crate::pg::event_tuple;
@@ -20,6 +20,11 @@ pub struct Key {
 }
 
 impl Key {
+    /// A stream's name as a key: one stream's appends are ordered by its own lock.
+    fn of_stream(stream_id: pg_sys::Datum) -> Self {
+        Self { values: vec![stream_id], hash: 0 }
+    }
+
     /// A key with the hash that `hash_record_extended` gives for the row of its values.
     pub fn new(values: Vec<pg_sys::Datum>, hash: u64) -> Self {
         Self { values, hash }
@@ -47,11 +52,7 @@ impl KeyFunction {
     /// Each event's key, `None` where it is NULL: the event is not for this projection. Called as the owner.
     pub fn compute(&self, events: &[&Draft], scope: &mut Scope) -> Result<Vec<Option<Key>>> {
         let Some(plan) = &self.plan else {
-            // One stream's appends are ordered by its own lock.
-            return Ok(events
-                .iter()
-                .map(|event| Some(Key { values: vec![event.stream_id], hash: 0 }))
-                .collect());
+            return Ok(events.iter().map(|event| Some(Key::of_stream(event.stream_id))).collect());
         };
         events
             .iter()
@@ -83,17 +84,24 @@ impl KeyFunction {
     }
 }
 
-/// The keys of a batch's events for one projection; nothing for a projection without keys.
+/// The keys of those of an append's events that one projection takes; nothing for a projection without keys.
 pub fn of_drafts(
     catalog: &Catalog,
     projection: &Projection,
-    drafts: &[&Draft],
+    drafts: &Drafts,
+    taken: &[usize],
 ) -> Result<Option<Vec<Option<Key>>>> {
     if projection.kind != Kind::Fold {
         return Ok(None);
     }
+    if projection.key.is_none() {
+        let key = drafts.stream_id().map(Key::of_stream);
+        return Ok(Some(vec![key; taken.len()]));
+    }
+    let formed = drafts.form();
+    let events: Vec<_> = taken.iter().map(|&index| &formed[index]).collect();
     let mut scope = Scope::new(&projection.c_name, event_tuple::descriptor(catalog));
-    projection.as_owner(|| projection.live_model(catalog)?.keys(drafts, &mut scope))
+    projection.as_owner(|| projection.live_model(catalog)?.keys(&events, &mut scope))
 }
 
 /// Distinct fold-key locks of one projection: a batch with more keys than that makes some keys wait for each other

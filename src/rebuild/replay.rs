@@ -279,7 +279,7 @@ impl<'a> Replay<'a> {
 
     fn fold_window(&mut self, model: &Model, after: Position, end: Position) -> Result<()> {
         let sql = format!(
-            "SELECT e, e.stream_id, e.event_type FROM refold.event AS e WHERE {} ORDER BY e.position",
+            "SELECT e, e.stream_id FROM refold.event AS e WHERE {} ORDER BY e.position",
             self.wanted(after, end)
         );
         let load = spi::Plan::prepare(&sql, &[])?;
@@ -393,6 +393,5 @@ fn draft(rows: &spi::Rows<'_>, row: usize) -> Result<Draft> {
     Ok(Draft {
         datum: rows.datum(row, 0).ok_or_else(missing)?,
         stream_id: rows.datum(row, 1).ok_or_else(missing)?,
-        event_type: rows.need(row, 2)?,
     })
 }
