@@ -4,7 +4,6 @@ use crate::error::{Error, Result};
 use crate::pg::background::Started;
 use crate::pg::procedure::Connection;
 use crate::pg::{catalog, latch, locks};
-use crate::projection::registry;
 use crate::rebuild::job::control;
 use crate::rebuild::job::row;
 
@@ -47,9 +46,6 @@ pub fn for_new_model(job: i64, name: &str, started: &Started, on_cancel: OnCance
     if on_cancel == OnCancel::Cancel {
         latch::release_cancel();
     }
-    // The worker gives its locks back a moment after its commit: the next rebuild should find them free.
-    let projection = registry::find(&catalog::get()?, name)?.id;
-    locks::lock_key(locks::Domain::Rebuild, projection as u64);
     connection.close();
     Ok(())
 }
