@@ -79,4 +79,9 @@ CROSS JOIN LATERAL (
 ) m
 LEFT JOIN handler_version h ON h.handler = m.handler;
 
-GRANT SELECT ON event_log, labelled_log, model_version TO stress_owner, stress_app;
+-- Models that are about to be swapped.
+CREATE VIEW swapped_soon AS
+SELECT p.name AS projection FROM refold.projection p JOIN refold.rebuild_job j USING (projection_id)
+WHERE j.state = 'running' AND NOT j.in_place AND j.phase <> 'cleaning up';
+
+GRANT SELECT ON event_log, labelled_log, model_version, swapped_soon TO stress_owner, stress_app;

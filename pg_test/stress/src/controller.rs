@@ -73,7 +73,7 @@ pub struct Controller<'a> {
 impl<'a> Controller<'a> {
     pub fn open(shared: &'a Shared) -> Result<Self> {
         Ok(Self {
-            session: Session::open(shared, Role::Rebuilder, Some(OWNER))?,
+            session: Session::open(shared, Role::Operator, Some(OWNER))?,
             watcher: Session::open(shared, Role::Protected, None)?,
             shared,
             planner: JobPlanner::new(shared.seed, 100),

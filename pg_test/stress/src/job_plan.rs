@@ -24,7 +24,7 @@ impl Flaw {
         let (condition, code) = match self {
             Self::None => return String::new(),
             Self::Flaky => {
-                ("current_setting('application_name') = 'refold stress Appender' AND random() < 0.003", FLAW)
+                ("current_setting('application_name') = 'refold stress Appender' AND random() < 0.01", FLAW)
             }
             Self::Brittle => ("event.event_type = 'flawed'", BRITTLE),
         };
@@ -154,8 +154,8 @@ impl JobPlanner {
         let handler = match self.rng.random_range(0..100) {
             0..15 => JobHandler::Same,
             15..45 => JobHandler::Named(version),
-            45..65 => JobHandler::Fresh(version, Flaw::Flaky),
-            65..72 if takes_all_types => JobHandler::Fresh(version, Flaw::Brittle),
+            45..70 => JobHandler::Fresh(version, Flaw::Flaky),
+            70..77 if takes_all_types => JobHandler::Fresh(version, Flaw::Brittle),
             _ => JobHandler::Fresh(version, Flaw::None),
         };
         let fresh = matches!(handler, JobHandler::Fresh(..));

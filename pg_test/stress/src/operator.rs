@@ -23,7 +23,7 @@ pub struct Operator<'a> {
 
 impl<'a> Operator<'a> {
     pub fn open(shared: &'a Shared, number: u64) -> Result<Self> {
-        let session = Session::open(shared, Role::Rebuilder, Some(OWNER))?;
+        let session = Session::open(shared, Role::Operator, Some(OWNER))?;
         Ok(Self { session, shared, planner: JobPlanner::new(shared.seed, number), number, count: 0 })
     }
 

@@ -45,7 +45,7 @@ impl<'a> Reader<'a> {
     }
 
     fn read(&mut self, isolation: Isolation) -> Result<(), Fault> {
-        let models: Vec<&Model> =
+        let mut models: Vec<&Model> =
             (0..2).map(|_| self.looks.pick(self.rng.random_range(0..usize::MAX))).collect();
         if self.looks.are_on_refold() && self.rng.random_bool(0.2) {
             self.read_views(isolation)?;
@@ -58,6 +58,9 @@ impl<'a> Reader<'a> {
         }
         let read_only = if self.rng.random_bool(0.5) { " READ ONLY" } else { "" };
         self.session.client.batch_execute(&format!("{}{read_only}", isolation.begin()))?;
+        if self.looks.are_on_refold() && self.rng.random_bool(0.5) {
+            models.extend(self.wait_for_swap()?);
+        }
         let mut before: Vec<Option<Seen>> = vec![None; models.len()];
         for _ in 0..self.rng.random_range(1..=3) {
             for (model, before) in models.iter().zip(&mut before) {
@@ -73,6 +76,19 @@ impl<'a> Reader<'a> {
             thread::sleep(Duration::from_millis(self.rng.random_range(0..=150)));
         }
         Ok(self.session.client.batch_execute("COMMIT")?)
+    }
+
+    /// Keeps a snapshot for a while before it looks at a model, which may be swapped meanwhile.
+    fn wait_for_swap(&mut self) -> Result<Option<&'static Model>, Fault> {
+        let rows = self.session.client.query("SELECT projection FROM swapped_soon ORDER BY 1", &[])?;
+        let pick = self.rng.random_range(0..1000_usize);
+        let time = Duration::from_millis(self.rng.random_range(0..=1000));
+        let Some(row) = pick.checked_rem(rows.len()).and_then(|index| rows.get(index)) else {
+            return Ok(None);
+        };
+        let name: String = row.try_get(0)?;
+        thread::sleep(time);
+        Ok(self.looks.iter().find(|model| model.name == name))
     }
 
     /// What the views show must be true in every snapshot: here no handler is ever replaced without a rebuild.

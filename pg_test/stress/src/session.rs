@@ -14,6 +14,8 @@ use crate::shared::Shared;
 pub enum Role {
     Appender,
     Rebuilder,
+    /// Waits for jobs.
+    Operator,
     Deployer,
     Reader,
     Poller,
