@@ -34,3 +34,23 @@ END $$;
 SELECT events_replayed FROM refold.create_projection('total', 'on_event(refold.event)', '{total}');
 TABLE total;
 SELECT * FROM refold.verify_projection('total');
+
+-- A per-batch replay hands over the streams one after the other, each in its order; a serial projection's as they were
+-- appended. Both in batches that end where memory does.
+SELECT count(refold.append_event('turn-' || n % 3, 'turn', to_jsonb(md5(n::text)))) FROM generate_series(1, 300) AS n;
+CREATE TABLE seen (first bigint PRIMARY KEY, events int NOT NULL, by_stream boolean NOT NULL, by_position boolean NOT NULL);
+CREATE FUNCTION on_turn(events refold.event[]) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO seen SELECT min(q.position), count(*), bool_and(q.by_stream), bool_and(q.by_position) FROM (
+    SELECT e.position,
+           coalesce((e.stream_id COLLATE "C", e.stream_version) > lag((e.stream_id COLLATE "C", e.stream_version)) OVER w, true)
+             AS by_stream,
+           coalesce(e.position > lag(e.position) OVER w, true) AS by_position
+      FROM unnest(events) WITH ORDINALITY AS e WINDOW w AS (ORDER BY e.ordinality)) AS q
+$$;
+SET work_mem = '64kB';
+SELECT events_replayed FROM refold.create_projection('turns', 'on_turn(refold.event[])', '{seen}', event_types => '{turn}');
+SELECT count(*) > 1 AS several, sum(events), bool_and(by_stream) AS by_stream FROM seen;
+SELECT refold.drop_projection('turns');
+TRUNCATE seen;
+SELECT events_replayed FROM refold.create_projection('turns', 'on_turn(refold.event[])', '{seen}', event_types => '{turn}', serial => true);
+SELECT count(*) > 1 AS several, sum(events), bool_or(by_stream) AS by_stream, bool_and(by_position) AS by_position FROM seen;

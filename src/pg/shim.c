@@ -29,6 +29,7 @@
 #include "storage/sinvaladt.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_progress.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
@@ -58,6 +59,11 @@ typedef struct RefoldScope
 	const Oid  *guarded;		/* live tables the handler must not touch during a replay */
 	int			guarded_count;
 	int64		events_done;
+	int			batch_length;	/* most events of one call of a per-batch handler; 0 for any other */
+	int64		batch_bytes;	/* and most bytes, but for a single event */
+	MemoryContext batch_memory; /* while events are collected for the next call */
+	ArrayBuildState *batch;
+	int64		batch_used;
 } RefoldScope;
 
 static RefoldScope *current_scope = NULL;
@@ -74,6 +80,8 @@ ErrorData  *refold_lock_together(int count, const Oid *relations, const LOCKMODE
 ErrorData  *refold_begin_subtransaction(void);
 ErrorData  *refold_end_subtransaction(bool release, ResourceOwner owner);
 Datum		refold_event_step_in(FunctionCallInfo fcinfo);
+void		refold_begin_batches(RefoldScope *scope);
+Datum		refold_last_batch(RefoldScope *scope);
 Datum		refold_fold_step_in(FunctionCallInfo fcinfo);
 Datum		refold_fold_result_in(FunctionCallInfo fcinfo);
 void		refold_set_gate(Oid gate);
@@ -426,7 +434,72 @@ call_handler(FunctionCallInfo call, RefoldScope *scope, HeapTupleHeader event)
 	return result;
 }
 
-/* A per-event handler: calls it with the event. */
+/*
+ * Calls a per-batch handler with the events collected. Its FmgrInfo is made anew each time: a function in SQL keeps its
+ * plans there, the first of which would be for empty tables.
+ */
+static void
+call_batch_handler(RefoldScope *scope)
+{
+	MemoryContext caller = MemoryContextSwitchTo(scope->batch_memory);
+	Oid			handler = scope->handler;
+	FmgrInfo	function;
+	LOCAL_FCINFO(call, 1);
+
+	fmgr_info(handler, &function);
+	InitFunctionCallInfoData(*call, &function, 1, InvalidOid, NULL, NULL);
+	call->args[0].value = makeArrayResult(scope->batch, scope->batch_memory);
+	call->args[0].isnull = false;
+	scope->batch = NULL;
+	scope->handler = InvalidOid;	/* no call of a step function from inside */
+	FunctionCallInvoke(call);
+	scope->handler = handler;
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(scope->batch_memory);
+	scope->batch_used = 0;
+}
+
+/* A per-batch handler: keeps the event, and calls it when enough are there. */
+static void
+collect(RefoldScope *scope, HeapTupleHeader event)
+{
+	int64		size = HeapTupleHeaderGetDatumLength(event);
+
+	if (scope->batch_memory == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this function is internal to refold's replay")));
+	if (scope->batch != NULL && scope->batch_used + size > scope->batch_bytes)
+		call_batch_handler(scope);
+	scope->batch = accumArrayResult(scope->batch, PointerGetDatum(event), false, scope->event_type, scope->batch_memory);
+	scope->batch_used += size;
+	if (++scope->events_done % PROGRESS_INTERVAL == 0)
+		pgstat_progress_update_param(PROGRESS_EVENTS_DONE, scope->events_done);
+	if (scope->batch->nelems >= scope->batch_length)
+		call_batch_handler(scope);
+}
+
+/* Makes room for events in the current memory; before a statement that hands them to the step function. */
+void
+refold_begin_batches(RefoldScope *scope)
+{
+	scope->batch_memory = AllocSetContextCreate(CurrentMemoryContext, "refold batch", ALLOCSET_DEFAULT_SIZES);
+	scope->batch = NULL;
+	scope->batch_used = 0;
+}
+
+/* After that statement: the events that are left, an array in the batches' memory; or 0. */
+Datum
+refold_last_batch(RefoldScope *scope)
+{
+	Datum		last = scope->batch == NULL ? (Datum) 0 : makeArrayResult(scope->batch, scope->batch_memory);
+
+	scope->batch = NULL;
+	scope->batch_memory = NULL;
+	return last;
+}
+
+/* A handler that writes for itself, called once for each event or with many. */
 Datum
 refold_event_step_in(FunctionCallInfo fcinfo)
 {
@@ -435,6 +508,11 @@ refold_event_step_in(FunctionCallInfo fcinfo)
 	LOCAL_FCINFO(call, 1);
 	Datum		result;
 
+	if (scope->batch_length > 0)
+	{
+		collect(scope, PG_GETARG_HEAPTUPLEHEADER(0));
+		PG_RETURN_VOID();
+	}
 	InitFunctionCallInfoData(*call, handler, 1, fcinfo->fncollation, fcinfo->context, NULL);
 	result = call_handler(call, scope, PG_GETARG_HEAPTUPLEHEADER(0));
 	fcinfo->isnull = call->isnull;

@@ -1,6 +1,6 @@
 //! What `shim.c` offers, and the scope in which user code runs.
 
-use crate::error::{Error, ForeignError};
+use crate::error::{Error, ForeignError, Result};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
@@ -18,6 +18,11 @@ pub struct Scope {
     guarded: *const pg_sys::Oid,
     guarded_count: c_int,
     events_done: i64,
+    batch_length: c_int,
+    batch_bytes: i64,
+    batch_memory: pg_sys::MemoryContext,
+    batch: *mut pg_sys::ArrayBuildState,
+    batch_used: i64,
 }
 
 impl Scope {
@@ -34,6 +39,11 @@ impl Scope {
             guarded: ptr::null(),
             guarded_count: 0,
             events_done: 0,
+            batch_length: 0,
+            batch_bytes: 0,
+            batch_memory: ptr::null_mut(),
+            batch: ptr::null_mut(),
+            batch_used: 0,
         }
     }
 
@@ -57,6 +67,37 @@ impl Scope {
         self.handler = handler;
         self.state_type = state;
         self.event_type = event;
+    }
+
+    /// The handler takes so many events at once, or fewer where they have more bytes than half of work_mem.
+    pub fn set_batches(&mut self, length: c_int) {
+        self.batch_length = length;
+        // SAFETY: reads a setting.
+        self.batch_bytes = i64::from(unsafe { pg_sys::work_mem }) * 1024 / 2;
+    }
+
+    /// Runs `hand_over`, whose statement gives events to the step function, and then `last` with the array of those that
+    /// are left.
+    pub fn in_batches(
+        &mut self,
+        hand_over: impl FnOnce(&mut Self) -> Result<()>,
+        last: impl FnOnce(&mut Self, pg_sys::Datum) -> Result<()>,
+    ) -> Result<()> {
+        // SAFETY: the memory is a child of the current one; on an error the abort frees it with that, and the scope is
+        // not used again.
+        let memory = unsafe {
+            refold_begin_batches(self);
+            self.batch_memory
+        };
+        hand_over(self)?;
+        // SAFETY: begun above.
+        let left = unsafe { refold_last_batch(self) };
+        if !left.is_null() {
+            last(self, left)?;
+        }
+        // SAFETY: made above, and nothing of it is referred to any more.
+        unsafe { pg_sys::MemoryContextDelete(memory) };
+        Ok(())
     }
 
     /// Tables that user code must not touch; the slice must outlive the scope's use.
@@ -124,6 +165,8 @@ unsafe extern "C-unwind" {
     ) -> *mut pg_sys::ErrorData;
     // In last_version.c.
     pub(super) fn refold_last_version(log: pg_sys::Oid, stream_id: pg_sys::Datum, latest: bool) -> i64;
+    pub(super) fn refold_begin_batches(scope: *mut Scope);
+    pub(super) fn refold_last_batch(scope: *mut Scope) -> pg_sys::Datum;
     pub(super) fn refold_warn(message: *const c_char, detail: *const c_char, hint: *const c_char);
     pub(super) fn refold_begin_subtransaction() -> *mut pg_sys::ErrorData;
     pub(super) fn refold_end_subtransaction(

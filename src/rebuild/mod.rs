@@ -17,6 +17,7 @@ mod replay;
 mod shadow;
 mod swappable;
 mod verify;
+mod window;
 
 pub use gate::lock_gate;
 pub use key::rebuild_key;

@@ -1,12 +1,13 @@
 //! Filling tables from the log.
 //!
-//! The bulk goes through one statement for a fold, one call per window for a per-batch handler, and one statement per
-//! window for a per-event handler; what came meanwhile through the code that appends use, on the copy.
+//! The bulk goes through one statement for a fold and for a per-batch handler, and one statement per window for a
+//! per-event handler; what came meanwhile, of a fold, through the code that appends use, on the copy.
 
 use super::destination::Destination;
 use super::fold_sql::FoldSql;
 use super::gate::Waiting;
 use super::merge;
+use super::window::{LARGEST_BATCH, Window};
 use crate::error::{Error, Result};
 use crate::log::append::Draft;
 use crate::names::Position;
@@ -25,8 +26,6 @@ use pgrx::pg_sys;
 /// are collected anew between them.
 const FIRST_WINDOW: i64 = 1000;
 const LARGEST_WINDOW: i64 = 1_000_000;
-/// Most events that a per-batch handler gets in one call of a replay, and that a fold's tail loads at once.
-const LARGEST_BATCH: i64 = 10_000;
 /// A fold's tail of so few positions is folded event by event: planning one large statement takes longer.
 const FEW: i64 = 200;
 
@@ -74,8 +73,11 @@ impl<'a> Replay<'a> {
             (Kind::PerEvent, _) => {
                 scope.set_handler(checked.handler.oid, pg_sys::InvalidOid, catalog.event_type);
             }
-            // No step function calls it.
-            _ => {}
+            (Kind::PerBatch, _) => {
+                scope.set_handler(checked.handler.oid, pg_sys::InvalidOid, catalog.event_type);
+                scope.set_batches(LARGEST_BATCH as i32);
+            }
+            (Kind::Fold, []) => {}
         }
         if to.schema.is_some() {
             scope.guard(&checked.projection.tables);
@@ -266,7 +268,7 @@ impl<'a> Replay<'a> {
         };
         let mut window = Window::new(self.done);
         while window.after < up_to {
-            let (end, count) = self.next_window(&mut window, up_to)?;
+            let (end, count) = window.next(up_to, |after, end| self.wanted(after, end), self.snapshot)?;
             if count > 0 {
                 memory::scratch(|| self.fold_window(&model, window.after, end))?;
             }
@@ -313,67 +315,42 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
+    /// Unless the projection is serial, its handler commutes across streams (I6), so it gets the streams one after the
+    /// other: the rows of one are written once or twice, not once for each batch that has an event of it.
     fn call_per_batch(&mut self, up_to: Position) -> Result<()> {
-        let mut window = Window::new(self.done);
-        while window.after < up_to {
-            let (end, count) = self.next_window(&mut window, up_to)?;
-            if count > 0 {
-                let sql = format!(
-                    "SELECT {}(q.events) FROM (SELECT pg_catalog.array_agg(e ORDER BY e.position) AS events \
-                     FROM refold.event AS e WHERE {}) AS q",
-                    self.checked.handler.qualified,
-                    self.wanted(window.after, end)
-                );
-                self.run(&sql)?;
+        self.scope.set_events_done(self.events);
+        let order = if self.checked.projection.serial {
+            "e.position"
+        } else {
+            "e.stream_id COLLATE pg_catalog.\"C\", e.position"
+        };
+        let call = format!("SELECT {}($1)", self.checked.handler.qualified);
+        let call = spi::Plan::prepare(&call, &[self.catalog.event_array])?;
+        let mut after = self.done;
+        while after < up_to {
+            // The handler's plans for the bulk are those for tables that have rows.
+            let end = if after == 0 { up_to.min(LARGEST_BATCH) } else { up_to };
+            // Only the columns are sorted: a value of a row type holds all that was stored out of line.
+            let sql = format!(
+                "SELECT pg_catalog.count(refold._event_step(ROW(q.*)::refold.event)) FROM (\
+                   SELECT e.* FROM refold.event AS e WHERE {} ORDER BY {order} OFFSET 0) AS q",
+                self.wanted(after, end)
+            );
+            let hand_over = spi::Plan::prepare(&sql, &[])?;
+            let snapshot = self.snapshot;
+            self.scope.in_batches(
+                |scope| spi::query(&hand_over, &[], snapshot, Some(scope), |_| Ok(())),
+                |scope, last| spi::execute(&call, &[Some(last)], Some(scope)).map(drop),
+            )?;
+            self.events = self.events.max(self.scope.events_done());
+            if end < up_to {
+                self.to.analyze()?;
+                self.progress.publish();
             }
-            self.events += count;
             self.progress.done(self.events);
-            window.after = end;
+            after = end;
         }
         Ok(())
-    }
-
-    /// The last position of the next window, and how many events it has: as many as half of work_mem holds, at least
-    /// one. Looks at the window's own positions only, so that the cost stays linear whatever the planner knows.
-    fn next_window(&self, window: &mut Window, up_to: Position) -> Result<(Position, i64)> {
-        let end = up_to.min(window.after.saturating_add(window.span));
-        let sql = format!(
-            "SELECT count(*), count(*) FILTER (WHERE q.fits), max(q.position) FILTER (WHERE q.fits) FROM (\
-               SELECT e.position, row_number() OVER w = 1 OR (row_number() OVER w <= {LARGEST_BATCH} \
-                 AND sum(pg_column_size(e.data) + pg_column_size(e.metadata) + 200) OVER w \
-                   <= pg_size_bytes(current_setting('work_mem')) / 2) AS fits \
-               FROM refold.event AS e WHERE {} WINDOW w AS (ORDER BY e.position)\
-             ) AS q",
-            self.wanted(window.after, end)
-        );
-        let plan = spi::Plan::prepare(&sql, &[])?;
-        let (all, fitting, last) = spi::query(&plan, &[], self.snapshot, None, |rows| {
-            Ok((rows.need::<i64>(0, 0)?, rows.need::<i64>(0, 1)?, rows.get::<Position>(0, 2)))
-        })?;
-        Ok(match last {
-            Some(last) if fitting < all => {
-                window.span = (window.span / 2).max(LARGEST_BATCH);
-                (last, fitting)
-            }
-            _ => {
-                if all < LARGEST_BATCH / 2 {
-                    window.span = (window.span * 2).min(LARGEST_WINDOW);
-                }
-                (end, all)
-            }
-        })
-    }
-}
-
-/// Where a replay by windows is, and how many positions it looks at next: more where few of the events are wanted.
-struct Window {
-    after: Position,
-    span: i64,
-}
-
-impl Window {
-    fn new(after: Position) -> Self {
-        Self { after, span: LARGEST_BATCH }
     }
 }
 
