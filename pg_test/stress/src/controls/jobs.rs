@@ -119,9 +119,9 @@ pub fn open_gate(config: &Config) -> Result<()> {
     )?;
     wait_until(&mut client, "j.state = 'paused' AND j.checkpoint > 0")?;
     ensure!(!is_wrong(&mut client)?, "the prefix is wrong");
-    execute(&mut client, "UPDATE refold.rebuild_job SET checkpoint = checkpoint - 1")?;
+    execute(&mut client, "UPDATE refold.rebuild_job SET checkpoint = checkpoint - 8")?;
     ensure!(is_wrong(&mut client)?, "the oracle did not find a prefix that is too long");
-    execute(&mut client, "UPDATE refold.rebuild_job SET checkpoint = checkpoint + 1")?;
+    execute(&mut client, "UPDATE refold.rebuild_job SET checkpoint = checkpoint + 8")?;
     append_events(config, &mut client)?;
     ensure!(!is_wrong(&mut client)?, "an append has written to the prefix");
     execute(
