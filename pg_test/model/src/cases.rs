@@ -159,6 +159,9 @@ fn concurrent_cases() -> Vec<Case> {
         fails("  mirror failures read before the tables are locked", || {
             among(broken(concurrent::Wrong::FailuresReadEarly), one_row()).with_mishap()
         }),
+        fails("  begun anew without an empty shadow", || {
+            among(broken(concurrent::Wrong::ShadowKept), one_row()).with_mishap()
+        }),
         fails("  swap under the gate", || {
             among(
                 broken(concurrent::Wrong::SwapUnderGate),

@@ -64,6 +64,8 @@ pub struct Job {
 pub enum Stage {
     #[default]
     Building,
+    /// Appends know of it; what is to be filled is not empty yet.
+    Emptying,
     Waiting,
     Finished,
 }

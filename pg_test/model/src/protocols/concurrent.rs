@@ -18,6 +18,8 @@ pub enum Wrong {
     FailuresReadEarly,
     /// The swap takes the gate first, and waits for the tables with it closed.
     SwapUnderGate,
+    /// After a failure the job begins anew with the shadow as it is.
+    ShadowKept,
     /// A worker does not look whether the job is still its own.
     NoEpoch,
 }
@@ -25,6 +27,7 @@ pub enum Wrong {
 pub fn rebuild(name: &str, wrong: Option<Wrong>) -> Program {
     let program = take_job(Program::new(name), |stage| match stage {
         Stage::Building => "building",
+        Stage::Emptying => "emptying",
         Stage::Waiting => "waiting",
         Stage::Finished => "finished",
     });
@@ -36,7 +39,7 @@ pub fn rebuild(name: &str, wrong: Option<Wrong>) -> Program {
         _ => program.label("building"),
     };
     let program = wait_for_snapshots(mirror(build(program), wrong), wrong);
-    back_to_building(swap(program, wrong)).label("finished").quietly(|act| {
+    back_to_building(swap(program, wrong), wrong).label("finished").quietly(|act| {
         act.abort();
         Flow::End
     })
@@ -150,21 +153,34 @@ fn look_for_failures(act: &mut Act<'_>) -> Flow {
     Flow::To("back")
 }
 
-/// Under the gate: mirroring ends, the shadow is emptied, and the job begins anew.
-fn back_to_building(program: Program) -> Program {
+/// Under the gate, mirroring ends. Then, with the gate open, the shadow is emptied, and the job begins anew.
+fn back_to_building(program: Program, wrong: Option<Wrong>) -> Program {
     gate_or(program.label("back"), "back")
         .then(|act| {
+            let flow = act.write_job(Stage::Emptying, 0);
+            if flow != Flow::Next {
+                return flow;
+            }
+            flip(act, |projection| Projection { phase: Phase::Active, ..projection });
+            act.say(|| "sets the state back to active".into());
+            Flow::Next
+        })
+        .commit_and_invalidate()
+        .begin(Isolation::ReadCommitted)
+        .label("emptying")
+        .then(move |act| {
             let flow = act.write_job(Stage::Building, 0);
             if flow != Flow::Next {
                 return flow;
             }
-            let empty = act.read_rows(Table::Shadow).into_keys().map(|key| (key, Vec::new())).collect();
-            act.write_rows(Table::Shadow, empty);
-            flip(act, |projection| Projection { phase: Phase::Active, ..projection });
-            act.say(|| "sets the state back to active, and empties the shadow".into());
+            if wrong != Some(Wrong::ShadowKept) {
+                let empty = act.read_rows(Table::Shadow).into_keys().map(|key| (key, Vec::new())).collect();
+                act.write_rows(Table::Shadow, empty);
+                act.say(|| "empties the shadow".into());
+            }
             Flow::Next
         })
-        .commit_and_invalidate()
+        .commit()
         .begin(Isolation::ReadCommitted)
         .quietly(|_| Flow::To("building"))
 }

@@ -19,13 +19,18 @@ pub enum Wrong {
 
 pub fn rebuild(wrong: Option<Wrong>) -> Program {
     let program = take_job(Program::new("the worker"), |stage| match stage {
-        Stage::Building => "emptying",
+        Stage::Building => "beginning",
+        Stage::Emptying => "emptying",
         Stage::Waiting => "building",
         Stage::Finished => "finished",
     });
-    let program = gate_or(program.label("emptying"), "emptying")
-        .then(move |act| begin_skipping(act, wrong))
+    let program = gate_or(program.label("beginning"), "beginning")
+        .then(begin_skipping)
         .commit_and_invalidate()
+        .begin(Isolation::ReadCommitted)
+        .label("emptying")
+        .then(move |act| empty(act, wrong))
+        .commit()
         .begin(Isolation::ReadCommitted)
         .label("building");
     let program = read_checkpoint(program);
@@ -54,7 +59,17 @@ pub fn rebuild(wrong: Option<Wrong>) -> Program {
     )
 }
 
-fn begin_skipping(act: &mut Act<'_>, wrong: Option<Wrong>) -> Flow {
+/// Under the gate: from the commit on, appends skip it. The job's position is where the old model ends.
+fn begin_skipping(act: &mut Act<'_>) -> Flow {
+    let flow = act.write_job(Stage::Emptying, act.db.last_value);
+    if flow == Flow::Next {
+        flip(act, |projection| Projection { phase: Phase::Skipping, ..projection });
+        act.say(|| "sets the state to skipping".into());
+    }
+    flow
+}
+
+fn empty(act: &mut Act<'_>, wrong: Option<Wrong>) -> Flow {
     let flow = act.write_job(Stage::Waiting, 0);
     if flow != Flow::Next {
         return flow;
@@ -67,8 +82,7 @@ fn begin_skipping(act: &mut Act<'_>, wrong: Option<Wrong>) -> Flow {
         let rows = act.read_rows(Table::Live).into_keys().map(|key| (key, Vec::new())).collect();
         act.write_rows(Table::Live, rows);
     }
-    flip(act, |projection| Projection { phase: Phase::Skipping, ..projection });
-    act.say(|| "sets the state to skipping, and empties the live table".into());
+    act.say(|| "empties the live table".into());
     Flow::Next
 }
 
