@@ -15,6 +15,9 @@ use super::world::{World, append_sql, explain};
 /// How long anybody may take to get somewhere.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(5);
+/// Processes before a closed door. 1: a key of one bigint; refold's own have other numbers there.
+const AT_DOOR: &str = "SELECT l.pid FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+    WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objsubid = 1 AND NOT l.granted";
 
 /// Where the victim is when it is killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,8 +105,7 @@ impl Case {
 
         let mut doorman = client;
         // Held by the session, until it is killed.
-        let close = format!("SELECT pg_advisory_lock({})", self.key());
-        doorman.batch_execute(&close).map_err(explain)?;
+        close_door(&mut doorman, self.place.name())?;
         let tag = world.ledger.new_tag();
         let act = Running::start(self.victim_client(world)?, self.script(&tag));
         let victim = self.wait_until_parked(&mut doorman, &act)?;
@@ -135,15 +137,7 @@ impl Case {
     fn resume(&self, world: &World) -> Result<()> {
         let mut client = world.connect_passing()?;
         client.batch_execute(self.victim.resume).map_err(explain).context("resuming the job")?;
-        let open = "SELECT state, concat(error_sqlstate, ' ', error_message) FROM refold.rebuild_job
-                     WHERE state IN ('running', 'paused')";
-        wait_for(|| {
-            let Some(row) = client.query_opt(open, &[]).map_err(explain)? else { return Ok(Some(())) };
-            let (state, error): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            ensure!(state == "running", "the job is {state}: {error}");
-            Ok(None)
-        })
-        .context("waiting for the resumed job")
+        wait_for_job(&mut client).context("waiting for the resumed job")
     }
 
     fn victim_client(&self, world: &World) -> Result<Client> {
@@ -159,15 +153,10 @@ impl Case {
         let act = self.victim.act(tag);
         match &self.place {
             Place::BeforeCommit => {
-                format!("BEGIN; {act}; SELECT pg_advisory_lock_shared({}); COMMIT", self.key())
+                format!("BEGIN; {act}; SELECT pg_advisory_lock_shared({}); COMMIT", key(self.place.name()))
             }
             _ => act,
         }
-    }
-
-    /// The key of the lock that keeps the victim.
-    fn key(&self) -> String {
-        format!("hashtextextended('{}', 0)", self.place.name())
     }
 
     /// The process that stands before the closed door.
@@ -176,11 +165,7 @@ impl Case {
             Place::AfterCommitRecord => {
                 "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_database()"
             }
-            // 1: a key of one bigint; refold's own have other numbers there.
-            _ => {
-                "SELECT l.pid FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
-                  WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objsubid = 1 AND NOT l.granted"
-            }
+            _ => AT_DOOR,
         };
         wait_for(|| {
             if let Some(row) = doorman.query_opt(sql, &[]).map_err(explain)? {
@@ -263,6 +248,42 @@ impl Running {
     fn join(self) -> Result<Result<()>> {
         self.0.join().map_err(|_| anyhow!("a session's thread has panicked"))
     }
+}
+
+/// The key of the lock that keeps whoever comes to the place.
+fn key(place: &str) -> String {
+    format!("hashtextextended('{place}', 0)")
+}
+
+/// From now on nobody passes the place, until the session ends or the door is opened.
+pub fn close_door(doorman: &mut Client, place: &str) -> Result<()> {
+    doorman.batch_execute(&format!("SELECT pg_advisory_lock({})", key(place))).map_err(explain)
+}
+
+pub fn open_door(doorman: &mut Client, place: &str) -> Result<()> {
+    doorman.batch_execute(&format!("SELECT pg_advisory_unlock({})", key(place))).map_err(explain)
+}
+
+/// The process that stands before a closed door.
+pub fn wait_at_door(doorman: &mut Client) -> Result<i32> {
+    wait_for(|| at_door(doorman))
+}
+
+/// The same, if there is one now.
+pub fn at_door(client: &mut Client) -> Result<Option<i32>> {
+    Ok(client.query_opt(AT_DOOR, &[]).map_err(explain)?.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// Until no job is open; fails if one is paused.
+pub fn wait_for_job(client: &mut Client) -> Result<()> {
+    let open = "SELECT state, concat(error_sqlstate, ' ', error_message) FROM refold.rebuild_job
+                 WHERE state IN ('running', 'paused')";
+    wait_for(|| {
+        let Some(row) = client.query_opt(open, &[]).map_err(explain)? else { return Ok(Some(())) };
+        let (state, error): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        ensure!(state == "running", "the job is {state}: {error}");
+        Ok(None)
+    })
 }
 
 /// Asks until there is an answer.

@@ -2,11 +2,12 @@
 //!
 //! `world` is the database that is hit and `ledger` what its clients were told; `victim` says who comes to which
 //! waitpoint, `case` parks and kills it there, `checks` looks at everything afterwards. `scarce` has no crash, but a
-//! full disk, a full lock table, no connection left. `controls` breaks things and wants them found.
+//! full disk, a full lock table, no connection left. `launcher` has jobs that nobody resumes. `controls` breaks things and wants them found.
 
 mod case;
 mod checks;
 mod controls;
+mod launcher;
 mod ledger;
 mod prepared;
 mod run;
@@ -58,6 +59,7 @@ fn all(pg: &Postgres, sample: bool, only: &str, report: &mut Report) -> Result<(
         scarce::run(server, run)?;
         Ok(0)
     })?;
+    on_server(pg, &extension, &launcher::options(), &mut run, launcher::run)?;
     on_server(pg, &extension, &options(), &mut run, |server, run| {
         controls::run(server, run);
         Ok(0)

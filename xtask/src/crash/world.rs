@@ -19,6 +19,7 @@ static WORLDS: AtomicUsize = AtomicUsize::new(0);
 pub struct World<'a> {
     pub server: &'a Server,
     pub ledger: Ledger,
+    pub database: String,
     config: Config,
 }
 
@@ -26,9 +27,8 @@ impl<'a> World<'a> {
     pub fn create(server: &'a Server) -> Result<Self> {
         let database = format!("crash_{}", WORLDS.fetch_add(1, Ordering::Relaxed));
         server.create_database(&database)?;
-        let mut config = server.config(&database);
-        config.options("-c statement_timeout=120s");
-        let mut world = Self { server, ledger: Ledger::default(), config };
+        let config = config(server, &database);
+        let mut world = Self { server, ledger: Ledger::default(), database, config };
         let mut client = world.connect()?;
         client.batch_execute(SETUP).map_err(explain).context("the world's set-up failed")?;
         for stream in 0..STREAMS {
@@ -71,6 +71,12 @@ impl<'a> World<'a> {
                      FROM refold.projections";
         Ok(client.query_one(sql, &[]).map_err(explain)?.try_get(0)?)
     }
+}
+
+fn config(server: &Server, database: &str) -> Config {
+    let mut config = server.config(database);
+    config.options("-c statement_timeout=120s");
+    config
 }
 
 /// One call that appends `events` events, each marked with the tag; said again, it finds what it has appended.
