@@ -6,8 +6,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use postgres::{Client, Config, NoTls};
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -75,6 +76,26 @@ struct Instance {
 
 impl Server {
     pub fn start(pg: &Postgres, extension: &Extension, options: &ServerOptions) -> Result<Server> {
+        Self::start_on(pg, extension, options, Server::initdb)
+    }
+
+    /// A hot standby that follows `primary`.
+    pub fn start_standby(
+        pg: &Postgres,
+        extension: &Extension,
+        options: &ServerOptions,
+        primary: &Server,
+    ) -> Result<Server> {
+        Self::start_on(pg, extension, options, |server| primary.base_backup(pg, server.data_dir()))
+    }
+
+    /// With the cluster that the command makes.
+    fn start_on(
+        pg: &Postgres,
+        extension: &Extension,
+        options: &ServerOptions,
+        make_cluster: impl FnOnce(&Server) -> Command,
+    ) -> Result<Server> {
         let account = Account::unprivileged()?;
         let workdir = Workdir::create()?;
         let instance = Arc::new(Instance {
@@ -97,7 +118,7 @@ impl Server {
             psql: pg.program("psql"),
             instance,
         };
-        server.initialise(options).context("cannot make a cluster")?;
+        server.initialise(options, make_cluster(&server)).context("cannot make a cluster")?;
         server.launch()?;
         server.wait_until_ready().map_err(|error| server.with_log(error))?;
         Ok(server)
@@ -215,26 +236,33 @@ impl Server {
         self.config(database).connect(NoTls)
     }
 
-    fn initialise(&self, options: &ServerOptions) -> Result<()> {
+    fn initdb(&self) -> Command {
+        let mut initdb = Command::new(self.stage.program("initdb"));
+        initdb.args(["--auth=trust", "--no-sync", "--locale=C.UTF-8", "--encoding=UTF8"]);
+        initdb.args(["--username", SUPERUSER, "--pgdata"]).arg(self.data_dir());
+        initdb
+    }
+
+    fn base_backup(&self, pg: &Postgres, to: PathBuf) -> Command {
+        let mut backup = Command::new(pg.program("pg_basebackup"));
+        backup.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--host"]);
+        backup.arg(&self.socket_dir).args(["--port", &self.port.to_string(), "--username", SUPERUSER]);
+        backup.arg("--pgdata").arg(to);
+        backup
+    }
+
+    fn initialise(&self, options: &ServerOptions, make_cluster: Command) -> Result<()> {
         let data = self.data_dir();
         fs::create_dir(self.results_dir())?;
         for folder in [&data, &self.socket_dir] {
             fs::create_dir(folder)?;
             self.account.own(folder)?;
         }
-        let mut initdb = self.command(Command::new(self.stage.program("initdb")));
-        self.account.apply(&mut initdb);
-        initdb.args([
-            "--auth=trust",
-            "--no-sync",
-            "--locale=C.UTF-8",
-            "--encoding=UTF8",
-            "--username",
-            SUPERUSER,
-        ]);
-        let output = initdb.arg("--pgdata").arg(&data).output().context("cannot run initdb")?;
+        fs::set_permissions(&data, Permissions::from_mode(0o700))?;
+        let mut make_cluster = self.command(make_cluster);
+        let output = self.account.apply(&mut make_cluster).output().context("cannot run its program")?;
         if !output.status.success() {
-            bail!("initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
         }
         let mut lines = String::new();
         for (name, value) in SETTINGS {

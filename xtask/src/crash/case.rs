@@ -234,10 +234,10 @@ impl Bystander {
 }
 
 /// Statements on their way in a session of their own.
-struct Running(JoinHandle<Result<()>>);
+pub struct Running(JoinHandle<Result<()>>);
 
 impl Running {
-    fn start(mut client: Client, sql: String) -> Self {
+    pub fn start(mut client: Client, sql: String) -> Self {
         Self(thread::spawn(move || client.batch_execute(&sql).map_err(explain)))
     }
 
@@ -245,7 +245,7 @@ impl Running {
         self.0.is_finished()
     }
 
-    fn join(self) -> Result<Result<()>> {
+    pub fn join(self) -> Result<Result<()>> {
         self.0.join().map_err(|_| anyhow!("a session's thread has panicked"))
     }
 }
@@ -266,18 +266,19 @@ pub fn open_door(doorman: &mut Client, place: &str) -> Result<()> {
 
 /// The process that stands before a closed door.
 pub fn wait_at_door(doorman: &mut Client) -> Result<i32> {
-    wait_for(|| at_door(doorman))
+    wait_for(|| Ok(at_doors(doorman)?.first().copied()))
 }
 
-/// The same, if there is one now.
-pub fn at_door(client: &mut Client) -> Result<Option<i32>> {
-    Ok(client.query_opt(AT_DOOR, &[]).map_err(explain)?.map(|row| row.try_get(0)).transpose()?)
+/// All that stand there now.
+pub fn at_doors(client: &mut Client) -> Result<Vec<i32>> {
+    let rows = client.query(AT_DOOR, &[]).map_err(explain)?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Until no job is open; fails if one is paused.
+/// Until no job is open; fails if one is paused, which is asked first.
 pub fn wait_for_job(client: &mut Client) -> Result<()> {
     let open = "SELECT state, concat(error_sqlstate, ' ', error_message) FROM refold.rebuild_job
-                 WHERE state IN ('running', 'paused')";
+                 WHERE state IN ('running', 'paused') ORDER BY state LIMIT 1";
     wait_for(|| {
         let Some(row) = client.query_opt(open, &[]).map_err(explain)? else { return Ok(Some(())) };
         let (state, error): (String, String) = (row.try_get(0)?, row.try_get(1)?);

@@ -5,7 +5,7 @@ use postgres::Client;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::case::{CRASHES, Kill, at_door, close_door, open_door, wait_at_door, wait_for, wait_for_job};
+use super::case::{CRASHES, Kill, at_doors, close_door, open_door, wait_at_door, wait_for, wait_for_job};
 use super::checks;
 use super::run::Run;
 use super::world::{World, explain};
@@ -95,7 +95,7 @@ fn is_replaced(world: &mut World) -> Result<()> {
     Kill::Session.strike(world, first, world.connect_passing()?)?;
     let second = wait_for(|| {
         wake(&mut witness)?;
-        at_door(&mut witness)
+        Ok(at_doors(&mut witness)?.first().copied())
     })
     .context("waiting for another worker")?;
     ensure!(second != first, "the worker that was ended is still there");

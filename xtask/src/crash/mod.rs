@@ -2,7 +2,8 @@
 //!
 //! `world` is the database that is hit and `ledger` what its clients were told; `victim` says who comes to which
 //! waitpoint, `case` parks and kills it there, `checks` looks at everything afterwards. `scarce` has no crash, but a
-//! full disk, a full lock table, no connection left. `launcher` has jobs that nobody resumes. `controls` breaks things and wants them found.
+//! full disk, a full lock table, no connection left. `launcher` has jobs that nobody resumes;
+//! `standby` reads on another server, which `promotion` makes the primary. `controls` breaks things and wants them found.
 
 mod case;
 mod checks;
@@ -10,8 +11,10 @@ mod controls;
 mod launcher;
 mod ledger;
 mod prepared;
+mod promotion;
 mod run;
 mod scarce;
+mod standby;
 mod unflushed;
 mod victim;
 mod world;
@@ -60,6 +63,11 @@ fn all(pg: &Postgres, sample: bool, only: &str, report: &mut Report) -> Result<(
         Ok(0)
     })?;
     on_server(pg, &extension, &launcher::options(), &mut run, launcher::run)?;
+    on_server(pg, &extension, &standby::primary_options(), &mut run, |primary, run| {
+        let standby = Server::start_standby(pg, &extension, &standby::options(), primary)?;
+        standby::run(primary, standby, run)?;
+        Ok(0)
+    })?;
     on_server(pg, &extension, &options(), &mut run, |server, run| {
         controls::run(server, run);
         Ok(0)

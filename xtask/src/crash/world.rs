@@ -37,6 +37,12 @@ impl<'a> World<'a> {
         Ok(world)
     }
 
+    /// The same database on another server, with all that the clients know.
+    pub fn moved_to<'b>(self, server: &'b Server) -> World<'b> {
+        let config = config(server, &self.database);
+        World { server, ledger: self.ledger, database: self.database, config }
+    }
+
     /// A client that waits at waitpoints.
     pub fn connect(&self) -> Result<Client> {
         self.config.connect(NoTls).map_err(explain)
