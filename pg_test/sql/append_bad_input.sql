@@ -50,6 +50,10 @@ INSERT INTO refold.event (stream_id, stream_version, event_type, data, event_id,
 SELECT (refold.append_event('kept', 't', '{}')).stream_version;
 RESET session_replication_role;
 SELECT stream_id, stream_version FROM refold.event ORDER BY position;
+-- In a read-only transaction.
+BEGIN READ ONLY;
+SELECT refold.append_event('s', 't', '{}');
+ROLLBACK;
 -- The internal functions, called by hand.
 SELECT refold._admit_insert();
 SELECT refold._event_step(e) FROM refold.event AS e;

@@ -96,6 +96,7 @@ pub fn append(
     expected: ExpectedVersion,
     observer: &mut impl Observer,
 ) -> Result<Appended> {
+    snapshot::require_writable("append events")?;
     // I1: the gate first, and to the transaction's end.
     let catalog = catalog::get_under_gate()?;
     waitpoint::reach(Waitpoint::AppendGateHeld);

@@ -1,7 +1,8 @@
 //! Snapshots and isolation levels.
 
 use super::process;
-use pgrx::pg_sys;
+use crate::error::{Error, Result};
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Whether the transaction keeps one snapshot for all its commands (REPEATABLE READ, SERIALIZABLE).
 pub fn keeps_one_snapshot() -> bool {
@@ -47,6 +48,16 @@ impl Kept {
 pub fn in_recovery() -> bool {
     // SAFETY: reads shared memory.
     unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// 25006 in a read-only transaction, as every one on a standby is.
+pub fn require_writable(what: &str) -> Result<()> {
+    // SAFETY: a plain variable of the backend.
+    if unsafe { pg_sys::XactReadOnly } {
+        let message = format!("cannot {what} in a read-only transaction");
+        return Err(Error::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, message));
+    }
+    Ok(())
 }
 
 /// Sessions that hold a snapshot taken before a certain moment.
