@@ -8,6 +8,7 @@
 mod case;
 mod checks;
 mod controls;
+mod imported;
 mod launcher;
 mod ledger;
 mod prepared;

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle, sleep};
 use std::time::Duration;
 
 use super::case::{close_door, open_door, wait_at_door, wait_for, wait_for_job};
+use super::imported;
 use super::ledger::Fate;
 use super::promotion;
 use super::run::Run;
@@ -16,9 +17,9 @@ use super::world::{World, append_sql, expect, explain};
 use crate::server::{Server, ServerOptions};
 use crate::server_log;
 
+pub const START_NEW: &str = "SELECT refold.start_rebuild('cart', 'fold_cart_twice(cart, refold.event)')";
+pub const TO_OLD: &str = "SELECT refold.rebuild_projection('cart', 'fold_cart(cart, refold.event)')";
 const TO_NEW: &str = "SELECT refold.rebuild_projection('cart', 'fold_cart_twice(cart, refold.event)')";
-const TO_OLD: &str = "SELECT refold.rebuild_projection('cart', 'fold_cart(cart, refold.event)')";
-const START_NEW: &str = "SELECT refold.start_rebuild('cart', 'fold_cart_twice(cart, refold.event)')";
 const CALL_OLD: &str = "CALL refold.rebuild_projection_concurrently('cart', 'fold_cart(cart, refold.event)')";
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM refold.event";
 const LOADS: usize = 2;
@@ -44,6 +45,7 @@ pub fn run(primary: &Server, mut standby: Server, run: &mut Run) -> Result<()> {
     run.case("standby: readers see rebuilds whole, under load", || under_load(&mut pair));
     run.case("standby: readers of one snapshot, atomic rebuild", || atomic(&pair));
     run.case("standby: readers of one snapshot, concurrent rebuild", || concurrent(&mut pair));
+    run.case("standby: a snapshot that is imported on the primary", || imported::run(&mut pair.world));
     run.case("standby: a reader that is in the swap's way is cancelled", || in_the_way(&pair));
     run.case("standby: read_all passes no gap that may be filled", || gaps(&mut pair));
 
@@ -97,7 +99,7 @@ fn has_replayed(reader: &mut Client, end: &str) -> Result<bool> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Model {
+pub enum Model {
     /// That of the log, by one handler or the other.
     Old,
     New,
@@ -119,7 +121,7 @@ fn model(reader: &mut Client) -> Result<Model> {
     })
 }
 
-fn expect_model(who: &str, reader: &mut Client, expected: Model) -> Result<()> {
+pub fn expect_model(who: &str, reader: &mut Client, expected: Model) -> Result<()> {
     let seen = model(reader)?;
     ensure!(seen == expected, "{who} sees {seen:?}, not {expected:?}");
     Ok(())
@@ -188,8 +190,6 @@ fn under_load(pair: &mut Pair) -> Result<()> {
     ensure!(old > 0 && new > 0, "the models were seen {old} and {new} times");
     let mut positions = follower.stop()?;
     let mut reader = pair.reader()?;
-    // Its last look may have been before the last event.
-    follow(&mut reader, &mut positions)?;
     let log = "SELECT position FROM refold.event ORDER BY 1";
     let log: Vec<i64> = client
         .query(log, &[])
@@ -197,6 +197,11 @@ fn under_load(pair: &mut Pair) -> Result<()> {
         .iter()
         .map(|row| row.try_get(0))
         .collect::<Result<_, _>>()?;
+    // An abort is sent in its time; only then is its gap known to be one for good.
+    wait_for(|| {
+        follow(&mut reader, &mut positions)?;
+        Ok((positions.len() >= log.len()).then_some(()))
+    })?;
     ensure!(positions == log, "a follower got {} events, and the log has {}", positions.len(), log.len());
     Ok(())
 }
@@ -340,8 +345,11 @@ fn gaps(pair: &mut Pair) -> Result<()> {
         ensure!(read < gap, "read_all has passed {gap} and is at {read}");
         early.batch_execute(end).map_err(explain)?;
         pair.catch_up()?;
-        let (log, read) = ends(&mut reader)?;
-        ensure!(read == log, "read_all ends at {read} and the log at {log}");
+        wait_for(|| {
+            let (log, read) = ends(&mut reader)?;
+            Ok((read == log).then_some(()))
+        })
+        .with_context(|| format!("waiting for read_all to pass {gap}"))?;
     }
     Ok(())
 }
