@@ -51,6 +51,8 @@ RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_l
 COMMENT ON FUNCTION refold.lock_gate() IS
   'Makes appends wait until this transaction ends, so that it can alter a projection''s tables and rebuild it.';
 
+-- Parallel unsafe, and so is what calls it: a handler may write, which parallel mode forbids. Declared restricted, with
+-- the scan and the sort below it in workers, a million events took as long: the handler is what takes the time.
 CREATE FUNCTION refold._fold_step(internal, anyelement, refold.event) RETURNS internal
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'refold_fold_step';
 COMMENT ON FUNCTION refold._fold_step(internal, anyelement, refold.event) IS 'calls the fold that is being replayed';
