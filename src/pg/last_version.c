@@ -9,7 +9,6 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "access/xact.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "utils/fmgroids.h"
@@ -83,7 +82,7 @@ refold_last_version(Oid log_oid, Datum stream_id, bool latest)
 	Snapshot	snapshot;
 	int64		version = 0;
 
-	CommandCounterIncrement();	/* what this transaction appended before counts */
+	/* What this transaction appended before is seen: SPI has ended each INSERT with CommandCounterIncrement. */
 	snapshot = RegisterSnapshot(latest ? GetLatestSnapshot() : GetTransactionSnapshot());
 	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[0], F_TEXTEQ, stream_id);
 #if PG_VERSION_NUM >= 180000
