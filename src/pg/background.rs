@@ -127,6 +127,11 @@ pub fn show(activity: &str) {
     }
 }
 
+/// Writes a line into the server's log. A cancel that comes with it has nothing to cancel.
+pub fn log(message: &str) {
+    let _ = transaction::outside(|| shim::log(message));
+}
+
 /// Sleeps, and takes new settings. A cancel ends it as a failure.
 pub fn rest(milliseconds: i64) -> std::result::Result<(), Failure> {
     transaction::outside(|| {

@@ -74,6 +74,7 @@ ErrorData  *refold_prepare(const char *sql, int nargs, Oid *types, SPIPlanPtr *p
 ErrorData  *refold_execute(SPIPlanPtr plan, const char *sql, Datum *values, const char *nulls, Snapshot snapshot,
 						   RefoldScope *scope);
 ErrorData  *refold_raise(int code, const char *message, const char *detail, const char *hint, RefoldScope *scope);
+void		refold_log(const char *message);
 void		refold_warn(const char *message, const char *detail, const char *hint);
 ErrorData  *refold_lock_together(int count, const Oid *relations, const LOCKMODE *modes, const int *timeouts_ms,
 								 bool *granted);
@@ -274,6 +275,13 @@ refold_warn(const char *message, const char *detail, const char *hint)
 			(errmsg_internal("%s", message),
 			 errdetail_internal("%s", detail),
 			 errhint("%s", hint)));
+}
+
+/* Writes a line into the server's log; it ends with a check for interrupts as well. */
+void
+refold_log(const char *message)
+{
+	ereport(LOG, (errmsg_internal("%s", message)));
 }
 
 /* Takes the locks in order, waiting for each no longer than its timeout. */

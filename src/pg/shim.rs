@@ -167,6 +167,7 @@ unsafe extern "C-unwind" {
     pub(super) fn refold_last_version(log: pg_sys::Oid, stream_id: pg_sys::Datum, latest: bool) -> i64;
     pub(super) fn refold_begin_batches(scope: *mut Scope);
     pub(super) fn refold_last_batch(scope: *mut Scope) -> pg_sys::Datum;
+    fn refold_log(message: *const c_char);
     pub(super) fn refold_warn(message: *const c_char, detail: *const c_char, hint: *const c_char);
     pub(super) fn refold_begin_subtransaction() -> *mut pg_sys::ErrorData;
     pub(super) fn refold_end_subtransaction(
@@ -209,6 +210,13 @@ pub fn warn(message: &str, detail: &str, hint: &str) {
     // SAFETY: the strings outlive the call. Not pgrx's own report: PostgreSQL checks for interrupts after it has sent a
     // message, and pgrx lets that error jump over the frames of Rust.
     unsafe { refold_warn(message.as_ptr(), detail.as_ptr(), hint.as_ptr()) }
+}
+
+/// Writes a line into the server's log; as a warning, it may raise an error.
+pub(super) fn log(message: &str) {
+    let message = CString::new(message).unwrap_or_default();
+    // SAFETY: as for a warning.
+    unsafe { refold_log(message.as_ptr()) }
 }
 
 /// Makes any other setting `refold.*` an error; called once, after refold's own are defined.

@@ -28,7 +28,7 @@ pub extern "C-unwind" fn refold_launcher(_argument: Datum) {
     loop {
         match databases() {
             Ok(databases) => databases.into_iter().for_each(look_into),
-            Err(failure) => pgrx::log!("refold launcher: {}", failure.message),
+            Err(failure) => background::log(&format!("refold launcher: {}", failure.message)),
         }
         // A cancel has nothing to cancel here.
         let _ = background::rest(ROUND);
@@ -55,7 +55,7 @@ fn look_into(database: Oid) {
                 let _ = background::rest(LOOK);
             }
         }
-        Err(failure) => pgrx::log!("refold launcher: {}", failure.message),
+        Err(failure) => background::log(&format!("refold launcher: {}", failure.message)),
     }
 }
 
@@ -71,7 +71,7 @@ pub extern "C-unwind" fn refold_job_starter(_argument: Datum) {
         start_orphans(&catalog::get()?)
     });
     if let Err(failure) = started {
-        pgrx::log!("refold job starter: {}", failure.message);
+        background::log(&format!("refold job starter: {}", failure.message));
     }
 }
 

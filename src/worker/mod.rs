@@ -24,7 +24,7 @@ const MAX_ACCIDENTS: u32 = 3;
 pub extern "C-unwind" fn refold_job_worker(_argument: Datum) {
     let [job, projection] = background::connect()[..] else { return };
     if let Err(failure) = serve(job, projection) {
-        pgrx::log!("worker of rebuild job {job} ends: {}", failure.message);
+        background::log(&format!("worker of rebuild job {job} ends: {}", failure.message));
     }
 }
 

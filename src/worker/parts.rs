@@ -20,7 +20,7 @@ type Outcome<R> = std::result::Result<R, Failure>;
 pub extern "C-unwind" fn refold_part_worker(_argument: Datum) {
     let [job, part] = background::connect()[..] else { return };
     if let Err(failure) = serve(job, part as i32) {
-        pgrx::log!("helper of rebuild job {job} ends: {}", failure.message);
+        background::log(&format!("helper of rebuild job {job} ends: {}", failure.message));
     }
 }
 

@@ -8,8 +8,8 @@ use crate::pg::catalog::{self, Catalog};
 use crate::pg::failure::Failure;
 use crate::pg::locks::{self, Holders};
 use crate::pg::snapshot::Older;
-use crate::pg::transaction;
 use crate::pg::waitpoint::{self, Waitpoint};
+use crate::pg::{background, transaction};
 use crate::rebuild::SMALL_TAIL;
 use crate::rebuild::job::row::{self, Job, Phase};
 use crate::rebuild::job::swapping::{self, Swapped};
@@ -363,12 +363,10 @@ impl Worker {
             }
             _ => None,
         };
-        pgrx::log!(
+        background::log(&format!(
             "rebuild job {id} of projection \"{}\" is paused: {} ({})",
-            self.job.projection,
-            failure.message,
-            failure.sqlstate
-        );
+            self.job.projection, failure.message, failure.sqlstate
+        ));
         self.transact(|catalog, job| {
             let stream =
                 position.map(|position| building::stream_at(catalog, position)).transpose()?.flatten();

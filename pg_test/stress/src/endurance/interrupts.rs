@@ -102,6 +102,11 @@ const WAITS: [Wait; 9] = [
     },
 ];
 
+/// Between two looks whether an operation has ended.
+const SHORT: Duration = Duration::from_millis(2);
+/// After so long a cancel is sent again.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Signal {
     Cancel,
@@ -255,6 +260,13 @@ fn interrupt(
         let ready = when(control, pid);
         let sent = Instant::now();
         control.query_one(signal.sql(), &[&pid]).map_err(explain)?;
+        // PostgreSQL takes a cancel that comes together with a lock's timeout for that timeout alone: ask again.
+        while !running.is_finished() && sent.elapsed() < PATIENCE {
+            sleep(SHORT);
+            if signal == Signal::Cancel && sent.elapsed() > ASK_AGAIN && !running.is_finished() {
+                control.query_one(signal.sql(), &[&pid]).map_err(explain)?;
+            }
+        }
         let ended = running.join().map_err(|_| anyhow!("a client panicked"))?;
         ready.map(|()| (sent, ended))
     })?;

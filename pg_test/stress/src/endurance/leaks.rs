@@ -207,13 +207,20 @@ const REBUILDS: [Way; 6] = [
 const BLOCKED: Way =
     slow(20, fails("lock_timeout", "55P03", "SELECT refold.append_event('held', 'line', '{}')"));
 const CANCELLED: [Way; 2] = [
-    slow(20, fails("cancelled while it waits", "57014", "SELECT refold.append_event('held', 'line', '{}')")),
+    slow(
+        20,
+        fails(
+            "cancelled while it waits",
+            "57014",
+            "SET statement_timeout = '2ms'; SELECT refold.append_event('held', 'line', '{}')",
+        ),
+    ),
     slow(
         20,
         fails(
             "cancelled in a handler",
             "57014",
-            r#"SELECT refold.append_event('one', 'sum', '{"fail": "sleep"}')"#,
+            r#"SET statement_timeout = '2ms'; SELECT refold.append_event('one', 'sum', '{"fail": "sleep"}')"#,
         ),
     ),
 ];
@@ -241,11 +248,9 @@ pub fn leaks(config: &Config, failures: u32) -> Result<()> {
     session.set("lock_timeout", "1ms")?;
     session.repeat(&BLOCKED, failures)?;
     session.set("lock_timeout", "0")?;
-    session.set("statement_timeout", "2ms")?;
     for way in &CANCELLED {
         session.run_alone(way, failures / way.share).with_context(|| way.name)?;
     }
-    session.set("statement_timeout", "60s")?;
     other.batch_execute("ROLLBACK").map_err(explain)?;
 
     require_nothing_left(&mut other, session.pid)?;
