@@ -42,9 +42,33 @@ COMMENT ON COLUMN refold.event.recorded_at IS 'when the event was appended, by t
 COMMENT ON COLUMN refold.event.horizon IS 'whoever drew an earlier position has a smaller transaction id';
 COMMENT ON SEQUENCE refold.event_position_seq IS 'positions of the log; its lock tells who may still fill a gap';
 
+CREATE FUNCTION refold._cluster() RETURNS bigint
+  LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'refold_cluster';
+COMMENT ON FUNCTION refold._cluster() IS 'the system identifier of the cluster: another one after a restore elsewhere or pg_upgrade';
+
+-- Not dumped, so that a restored database has one of its own.
+CREATE TABLE refold.installation (
+  only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  installation_id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+  opened_on bigint,
+  opened_at timestamptz,
+  final_position bigint NOT NULL DEFAULT 0
+);
+INSERT INTO refold.installation DEFAULT VALUES;
+COMMENT ON TABLE refold.installation IS
+  'One row: whether the store is open. Until its first append or command a restore may write the log and the registry.';
+COMMENT ON COLUMN refold.installation.installation_id IS 'tells which projections are this installation''s own';
+COMMENT ON COLUMN refold.installation.opened_on IS 'the cluster that it was opened on; NULL: it is not open';
+COMMENT ON COLUMN refold.installation.final_position IS 'up to here all positions were final when the store was opened: what was restored has the horizons of another cluster';
+
+CREATE FUNCTION refold.open_store() RETURNS void
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_open_store';
+COMMENT ON FUNCTION refold.open_store() IS
+  'After a restore: adopts the restored projections and ends the time in which a restore may write. The first append or command does the same.';
+
 CREATE FUNCTION refold._admit_insert() RETURNS trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'refold_admit_insert';
-COMMENT ON FUNCTION refold._admit_insert() IS 'takes the gate and refuses rows that do not come through append_event';
+COMMENT ON FUNCTION refold._admit_insert() IS 'takes the gate and refuses rows that come neither through append_event nor from a restore';
 
 CREATE FUNCTION refold._apply_insert() RETURNS trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'refold_apply_insert';

@@ -31,7 +31,7 @@ COMMENT ON FUNCTION refold.read_stream(text, bigint, bigint, boolean) IS
 CREATE FUNCTION refold._final_position() RETURNS bigint
   LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_final_position';
 COMMENT ON FUNCTION refold._final_position() IS
-  'a position up to which a snapshot taken after this call sees all there will ever be, or NULL where only horizons tell';
+  'a position up to which a snapshot taken after this call sees all there will ever be; beyond it only horizons tell';
 
 CREATE FUNCTION refold.read_all(
   after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, event_types text[] DEFAULT NULL
@@ -52,7 +52,7 @@ BEGIN
     RAISE invalid_parameter_value USING MESSAGE = 'after_position and max_count must not be negative';
   END IF;
   -- Lemma B without its wait: the positions first, then who may still fill one, then a new snapshot.
-  final := coalesce(refold._final_position(), 0);
+  final := refold._final_position();
   WHILE wanted > 0 LOOP
     -- Where it is not final, a gap is dead once no transaction that is older than the next event's horizon runs.
     SELECT max(e.position),

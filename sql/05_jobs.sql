@@ -86,7 +86,7 @@ COMMENT ON TABLE refold.mirror_failure IS
   'Appends whose events the shadow''s handler could not take: they went through, and the shadow must not be swapped in.';
 
 CREATE TABLE refold.skipped_event (
-  projection_id integer NOT NULL REFERENCES refold.projection ON DELETE CASCADE,
+  projection_id integer NOT NULL,
   "position" bigint NOT NULL,
   reason text NOT NULL,
   skipped_by name NOT NULL DEFAULT SESSION_USER,
@@ -94,6 +94,9 @@ CREATE TABLE refold.skipped_event (
   PRIMARY KEY (projection_id, "position")
 );
 COMMENT ON TABLE refold.skipped_event IS 'Events that a projection leaves out for good, in every rebuild and verification.';
+CREATE TRIGGER admit BEFORE INSERT ON refold.skipped_event
+  FOR EACH STATEMENT EXECUTE FUNCTION refold._admit_restore();
+ALTER TABLE refold.skipped_event ENABLE ALWAYS TRIGGER admit;
 
 CREATE FUNCTION refold.start_rebuild(
   name text, handler regprocedure DEFAULT NULL, in_place boolean DEFAULT false, verify boolean DEFAULT false,

@@ -69,9 +69,9 @@ SELECT p.name,
        p.kind,
        CASE WHEN b.pid IS NOT NULL OR j.state = 'running' AND j.phase <> 'grace' THEN 'rebuilding'
             WHEN p.mode = 'skipping' THEN 'incomplete'
-            WHEN h.signature IS NULL OR o.tables_lost OR o.owner <> p.owner
+            WHEN h.signature IS NULL OR p.tables_lost OR o.owner IS DISTINCT FROM p.owner
               OR p.key IS NOT NULL AND refold._fingerprint(p.key) IS NULL THEN 'broken'
-            WHEN h.fingerprint <> p.fingerprint THEN 'stale'
+            WHEN h.fingerprint <> p.fingerprint OR p.mode = 'mirroring' AND j.job_id IS NULL THEN 'stale'
             ELSE 'active' END AS state,
        p.generation,
        coalesce(h.signature, p.handler_signature) AS handler,
@@ -87,11 +87,11 @@ SELECT p.name,
        p.rebuilt_events,
        p.rebuilt_in,
        coalesce(b.pid, j.worker) AS rebuilding_pid
-  FROM refold.projection AS p
+  FROM refold._projection AS p
  CROSS JOIN refold.event_position_seq AS l
   LEFT JOIN refold.rebuild_job AS j ON j.projection_id = p.projection_id AND j.state IN ('running', 'paused')
   LEFT JOIN LATERAL (
-    SELECT array_agg(t.relation ORDER BY t.ordinal) AS tables, bool_or(c.oid IS NULL) AS tables_lost,
+    SELECT array_agg(t.relation ORDER BY t.ordinal) AS tables,
            min(c.relowner::bigint) FILTER (WHERE t.ordinal = 1)::oid AS owner
       FROM refold.projection_table AS t LEFT JOIN pg_class AS c ON c.oid = t.relation::oid
      WHERE t.projection_id = p.projection_id
@@ -104,7 +104,7 @@ SELECT p.name,
     SELECT r.pid FROM refold.rebuild_progress AS r WHERE r.projection = p.name AND r.command = 'rebuild' LIMIT 1
   ) AS b ON true;
 COMMENT ON VIEW refold.projections IS
-  'The projections. state: active, rebuilding, incomplete (a rebuild in place has not ended: the tables hold a prefix of the log), stale (the handler or key was replaced since the model was built) or broken (the handler or a table is gone, or the tables have another owner).';
+  'The projections. state: active, rebuilding, incomplete (a rebuild in place has not ended: the tables hold a prefix of the log), stale (the handler or key was replaced since the model was built, or the model was dumped while a concurrent rebuild was at its end) or broken (the handler or a table is gone, or the tables have another owner).';
 COMMENT ON COLUMN refold.projections.name IS 'the projection''s name';
 COMMENT ON COLUMN refold.projections.kind IS 'fold, per event or per batch';
 COMMENT ON COLUMN refold.projections.state IS 'active, rebuilding, incomplete, stale or broken';

@@ -3,18 +3,19 @@
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA refold FROM PUBLIC;
 
 -- What the views, read_all and a replay call with the rights of whoever reads or owns: they tell a hash of pg_proc and
--- the last final position, and outside a replay the others only fail.
-GRANT EXECUTE ON FUNCTION refold._fingerprint(oid), refold._final_position(), refold._fold_step(internal, anyelement, refold.event),
+-- the last final position, which function has a signature and which cluster this is, and outside a replay the others only fail.
+GRANT EXECUTE ON FUNCTION refold._fingerprint(oid), refold._function(text), refold._cluster(), refold._final_position(), refold._fold_step(internal, anyelement, refold.event),
   refold._fold_result(internal, anyelement, refold.event), refold._fold(anyelement, refold.event),
   refold._event_step(refold.event), refold._fail_key(text) TO PUBLIC;
 
 GRANT USAGE ON SCHEMA refold TO pg_monitor;
 GRANT SELECT ON refold.projections, refold.rebuild_progress, refold.rebuild_jobs TO pg_monitor;
 
+-- What a dump has of the store. Not the sequences: setval would set back those of a store that is in use; they are set by
+-- the rows that are restored. A table that was dropped would be a number in the dump.
 SELECT pg_catalog.pg_extension_config_dump('refold.event', '');
-SELECT pg_catalog.pg_extension_config_dump('refold.event_position_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('refold.projection', '');
-SELECT pg_catalog.pg_extension_config_dump('refold.projection_projection_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('refold.projection_table', '');
+SELECT pg_catalog.pg_extension_config_dump('refold.projection_table',
+  'WHERE relation::pg_catalog.oid OPERATOR(pg_catalog.=) ANY (SELECT c.oid FROM pg_catalog.pg_class AS c)');
 SELECT pg_catalog.pg_extension_config_dump('refold.serial_turn', '');
 SELECT pg_catalog.pg_extension_config_dump('refold.skipped_event', '');

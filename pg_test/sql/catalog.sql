@@ -48,3 +48,17 @@ CREATE EXTENSION refold;
 DROP SCHEMA refold;
 CREATE EXTENSION refold SCHEMA public;
 CREATE EXTENSION refold;
+
+-- No view is planned so dear that PostgreSQL would compile it: that takes longer than all it does.
+DO $$
+DECLARE
+  name text;
+  plan jsonb;
+BEGIN
+  FOR name IN SELECT c.oid::regclass FROM pg_class AS c WHERE c.relnamespace = 'refold'::regnamespace AND c.relkind = 'v' LOOP
+    EXECUTE 'EXPLAIN (FORMAT json) SELECT * FROM ' || name INTO plan;
+    IF (plan->0->'Plan'->>'Total Cost')::float8 > current_setting('jit_above_cost')::float8 THEN
+      RAISE WARNING '% costs %', name, plan->0->'Plan'->>'Total Cost';
+    END IF;
+  END LOOP;
+END $$;

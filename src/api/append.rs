@@ -7,6 +7,7 @@ use crate::names::{EventType, ExpectedVersion, MAX_PAYLOAD, StreamId};
 use crate::pg::call::{Call, positioned, sql_function};
 use crate::pg::{event_tuple, jsonb, process};
 use crate::projection::admission::{Admission, refuse_in_handler};
+use crate::projection::installation::require_open;
 use pgrx::pg_sys::Datum;
 use uuid::Uuid;
 
@@ -15,6 +16,7 @@ sql_function!(refold_append_events, pg_finfo_refold_append_events, append_events
 
 fn append_event(call: &Call) -> Result<Option<Datum>> {
     refuse_in_handler("append events")?;
+    require_open()?;
     let stream = StreamId::new(call.get(0))?;
     let event = NewEvent {
         event_type: EventType::new(call.get(1))?,
@@ -28,6 +30,7 @@ fn append_event(call: &Call) -> Result<Option<Datum>> {
 
 fn append_events(call: &Call) -> Result<Option<Datum>> {
     refuse_in_handler("append events")?;
+    require_open()?;
     let stream = StreamId::new(call.get(0))?;
     let text = jsonb::to_text(call.datum(1).ok_or_else(|| Error::null_argument("events"))?)?;
     let expected = ExpectedVersion::new(call.get(2))?;

@@ -6,6 +6,7 @@ use crate::pg::call::{Call, sql_function, value};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::procedure;
 use crate::projection::admission::refuse_in_handler;
+use crate::projection::installation::require_open;
 use crate::rebuild::job::control;
 use crate::rebuild::job::row::Request;
 use crate::rebuild::{self};
@@ -95,5 +96,6 @@ fn skip_event(call: &Call) -> Result<Option<Datum>> {
 fn prepare(call: &Call, command: &str) -> Result<(Catalog, String)> {
     refuse_in_handler("rebuild projections")?;
     rebuild::require_read_committed(command)?;
+    require_open()?;
     Ok((catalog::get()?, projection_name(call.get(0))?))
 }

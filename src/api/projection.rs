@@ -7,6 +7,7 @@ use crate::pg::{catalog, interval};
 use crate::projection::admission::refuse_in_handler;
 use crate::projection::check::Request;
 use crate::projection::fold;
+use crate::projection::installation::require_open;
 use crate::rebuild::{self, Report};
 use pgrx::pg_sys::{Datum, Oid};
 
@@ -20,6 +21,7 @@ sql_function!(refold_fail_key, pg_finfo_refold_fail_key, fail_key);
 fn create_projection(call: &Call) -> Result<Option<Datum>> {
     refuse_in_handler("create projections")?;
     rebuild::require_read_committed("create_projection")?;
+    require_open()?;
     let request = Request {
         name: projection_name(call.get(0))?,
         handler: call.get(1).ok_or_else(|| Error::null_argument("handler"))?,
@@ -36,6 +38,7 @@ fn create_projection(call: &Call) -> Result<Option<Datum>> {
 fn rebuild_projection(call: &Call) -> Result<Option<Datum>> {
     refuse_in_handler("rebuild projections")?;
     rebuild::require_read_committed("rebuild_projection")?;
+    require_open()?;
     let name = projection_name(call.get(0))?;
     let handler: Option<Oid> = call.get(1);
     report(
@@ -62,6 +65,7 @@ fn verify_projection(call: &Call) -> Result<Option<Datum>> {
 fn drop_projection(call: &Call) -> Result<Option<Datum>> {
     refuse_in_handler("drop projections")?;
     rebuild::require_read_committed("drop_projection")?;
+    require_open()?;
     let name = projection_name(call.get(0))?;
     rebuild::drop_projection(&catalog::get()?, &name)?;
     Ok(Some(Datum::from(0)))
@@ -69,6 +73,7 @@ fn drop_projection(call: &Call) -> Result<Option<Datum>> {
 
 fn lock_gate(_call: &Call) -> Result<Option<Datum>> {
     refuse_in_handler("lock the gate")?;
+    require_open()?;
     rebuild::lock_gate(&catalog::get()?)?;
     Ok(Some(Datum::from(0)))
 }

@@ -4,10 +4,11 @@ use crate::error::{Error, Result};
 use crate::pg::call::{Call, sql_function};
 use crate::pg::trigger::{DONE, require_trigger};
 use crate::pg::{catalog, invalidation};
-use crate::projection::admission;
+use crate::projection::{admission, installation};
 use pgrx::pg_sys::Datum;
 
 sql_function!(refold_admit_insert, pg_finfo_refold_admit_insert, admit_insert);
+sql_function!(refold_admit_restore, pg_finfo_refold_admit_restore, admit_restore);
 sql_function!(refold_apply_insert, pg_finfo_refold_apply_insert, apply_insert);
 sql_function!(refold_refuse_change, pg_finfo_refold_refuse_change, refuse_change);
 sql_function!(refold_invalidate_registry, pg_finfo_refold_invalidate_registry, invalidate_registry);
@@ -15,6 +16,12 @@ sql_function!(refold_invalidate_registry, pg_finfo_refold_invalidate_registry, i
 fn admit_insert(call: &Call) -> Result<Option<Datum>> {
     require_trigger(call)?;
     admission::admit_insert()?;
+    Ok(DONE)
+}
+
+fn admit_restore(call: &Call) -> Result<Option<Datum>> {
+    require_trigger(call)?;
+    installation::admit_registry()?;
     Ok(DONE)
 }
 

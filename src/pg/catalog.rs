@@ -86,6 +86,12 @@ pub fn is_installed() -> bool {
     unsafe { pg_sys::get_extension_oid(c"refold".as_ptr(), true) != pg_sys::InvalidOid }
 }
 
+/// The system identifier, which pg_control has: another one in every cluster that initdb has made.
+pub fn cluster() -> i64 {
+    // SAFETY: reads a variable that is set when the server starts.
+    unsafe { pg_sys::GetSystemIdentifier() }.cast_signed()
+}
+
 /// refold's objects as of now.
 pub fn get() -> Result<Catalog> {
     loop {

@@ -38,6 +38,12 @@ pub fn lock_relation(relation: pg_sys::Oid, mode: Mode) {
     unsafe { pg_sys::LockRelationOid(relation, mode as i32) }
 }
 
+/// Gives back what [`lock_relation`] has taken last.
+pub fn unlock_relation(relation: pg_sys::Oid, mode: Mode) {
+    // SAFETY: releases a lock of this transaction; a warning if there is none.
+    unsafe { pg_sys::UnlockRelationOid(relation, mode as i32) }
+}
+
 /// A relation, the mode to lock it in, and how many milliseconds to wait for that.
 pub type Wanted = (pg_sys::Oid, Mode, i32);
 

@@ -3,6 +3,7 @@
 //! The append leaves its events and the projections it has found under the gate here; the BEFORE trigger admits them
 //! (and refuses rows that come any other way), the AFTER trigger applies the projections.
 
+use super::installation;
 use super::keys::{self, Key, KeyLocks};
 use super::registry::{self, Mode, Projection, Registry};
 use crate::error::{Error, Result};
@@ -137,28 +138,19 @@ fn work_of(registry: &Registry, drafts: &Drafts) -> Vec<Work> {
         .collect()
 }
 
-/// The BEFORE trigger on the log: I1 for whoever inserts, and only an append may.
+/// The BEFORE trigger on the log: I1 for whoever inserts, and only an append may, or a restore before the store is open.
 pub fn admit_insert() -> Result<()> {
-    refuse_plain_insert(PENDING.with_borrow_mut(|pending| match pending {
+    let admitted = PENDING.with_borrow_mut(|pending| match pending {
         Some(pending) => !std::mem::replace(&mut pending.admitted, true),
         None => false,
-    }))
-}
-
-fn refuse_plain_insert(admitted: bool) -> Result<()> {
-    if admitted {
-        return Ok(());
-    }
-    catalog::get_under_gate()?;
-    refuse_in_handler("insert into the log")?;
-    Err(Error::not_allowed("rows cannot be inserted into refold.event directly")
-        .hint("Use refold.append_event or refold.append_events."))
+    });
+    if admitted { Ok(()) } else { installation::admit_event() }
 }
 
 /// The AFTER trigger on the log: applies the projections to the events, in the order of their creation.
 pub fn apply_insert() -> Result<()> {
     let Some(Pending { work, events, .. }) = PENDING.take() else {
-        return Err(Error::damaged("the log's trigger fired without an append"));
+        return installation::event_restored();
     };
     waitpoint::reach(Waitpoint::AppendInserted);
     let _applying = Applying::begin();

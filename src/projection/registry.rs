@@ -7,6 +7,7 @@
 use super::apply::Model;
 use super::check::{self, Checked};
 use super::function::Function;
+use super::installation;
 use super::mirror::Mirror;
 use crate::error::{Error, Result};
 use crate::pg::call::value;
@@ -103,6 +104,8 @@ pub struct Projection {
     pub mirror: Option<Box<Mirror>>,
     /// The live tables, in the order in which they were given.
     pub tables: Vec<pg_sys::Oid>,
+    /// Whether one of them does not exist any more.
+    pub tables_lost: bool,
     /// Positions of the events that are left out for good.
     pub skipped: Vec<i64>,
     /// How to apply events to the live tables; made at first use, while they are locked.
@@ -119,7 +122,7 @@ impl Projection {
 
     /// Whether user code may run as the owner of the tables, as [`Projection::as_owner`] says.
     pub fn require_owner(&self) -> Result<()> {
-        if self.owner == pg_sys::InvalidOid {
+        if self.owner == pg_sys::InvalidOid || self.tables_lost {
             return Err(self.lost("a table"));
         }
         if self.owner != self.built_by {
@@ -162,6 +165,7 @@ impl Projection {
             mode: self.mode,
             mirror: None,
             tables: self.tables.clone(),
+            tables_lost: self.tables_lost,
             skipped: self.skipped.clone(),
             live: OnceCell::new(),
         }
@@ -195,7 +199,7 @@ thread_local! {
 
 const LOAD: &str = "SELECT p.projection_id, p.name, p.kind, p.handler, p.key, p.event_types, p.serial, \
     coalesce((SELECT c.relowner FROM refold.projection_table AS t JOIN pg_class AS c ON c.oid = t.relation::oid \
-              WHERE t.projection_id = p.projection_id AND t.ordinal = 1), 0::oid), p.owner::oid, p.search_path, p.time_zone, p.date_style, p.interval_style, p.generation, \
+              WHERE t.projection_id = p.projection_id AND t.ordinal = 1), 0::oid), p.owner, p.search_path, p.time_zone, p.date_style, p.interval_style, p.generation, \
     ARRAY(SELECT t.relation::oid FROM refold.projection_table AS t WHERE t.projection_id = p.projection_id \
           ORDER BY t.ordinal), \
     p.flips, p.mode, ARRAY(SELECT s.position FROM refold.skipped_event AS s WHERE s.projection_id = p.projection_id \
@@ -203,8 +207,9 @@ const LOAD: &str = "SELECT p.projection_id, p.name, p.kind, p.handler, p.key, p.
     j.job_id, j.mirror_handler, \
     ARRAY(SELECT t.shadow FROM refold.shadow_table AS t WHERE t.job_id = j.job_id ORDER BY t.ordinal), \
     (SELECT quote_ident(n.nspname) FROM refold.shadow_table AS t JOIN pg_class AS c ON c.oid = t.shadow \
-       JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE t.job_id = j.job_id AND t.ordinal = 1) \
-    FROM refold.projection AS p LEFT JOIN refold.rebuild_job AS j \
+       JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE t.job_id = j.job_id AND t.ordinal = 1), \
+    p.tables_lost \
+    FROM refold._projection AS p LEFT JOIN refold.rebuild_job AS j \
       ON j.projection_id = p.projection_id AND j.state IN ('running', 'paused') AND p.mode = 'mirroring'";
 
 fn read(rows: &spi::Rows<'_>, row: usize) -> Result<Projection> {
@@ -233,6 +238,7 @@ fn read(rows: &spi::Rows<'_>, row: usize) -> Result<Projection> {
         mode: Mode::parse(&rows.need::<String>(row, 16)?)?,
         mirror: None,
         tables: rows.need(row, 14)?,
+        tables_lost: rows.need(row, 22)?,
         skipped: rows.need(row, 17)?,
         live: OnceCell::new(),
     };
@@ -317,7 +323,7 @@ pub fn bump(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
     const SQL: &str = "UPDATE refold.projection AS p SET generation = p.generation + 1, flips = p.flips + 1, \
         mode = 'active', handler = $2, \
         handler_signature = $3, fingerprint = $4, rebuilt_at = clock_timestamp(), rebuilt_events = $5, \
-        rebuilt_in = make_interval(secs => $6), owner = $7 WHERE p.projection_id = $1 RETURNING p.generation";
+        rebuilt_in = make_interval(secs => $6), owner = $7, owner_name = pg_get_userbyid($7) WHERE p.projection_id = $1 RETURNING p.generation";
     let args = [
         spi::arg(checked.projection.id),
         spi::arg(checked.handler.oid),
@@ -337,8 +343,9 @@ pub fn bump(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
 pub fn insert(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64> {
     const SQL: &str = "WITH p AS (INSERT INTO refold.projection (name, kind, handler, handler_signature, \
           fingerprint, key, key_signature, event_types, serial, owner, search_path, time_zone, date_style, \
-          interval_style, rebuilt_events, rebuilt_in, mode) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, make_interval(secs => $16), $18) \
+          interval_style, rebuilt_events, rebuilt_in, mode, owner_name, table_count, installation) \
+        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, make_interval(secs => $16), $18, \
+          pg_get_userbyid($10), cardinality($17), i.installation_id FROM refold.installation AS i \
         RETURNING projection_id, generation, serial), \
       t AS (INSERT INTO refold.projection_table (relation, projection_id, ordinal) \
         SELECT t.relation, p.projection_id, t.ordinal FROM p, unnest($17) WITH ORDINALITY AS t (relation, ordinal)), \
@@ -368,6 +375,7 @@ pub fn insert(catalog: &Catalog, checked: &Checked, built: Built) -> Result<i64>
     ];
     require_unknown(catalog, &projection.name)?;
     check::require_unowned(catalog, &projection.tables)?;
+    let _writing = installation::Writing::begin();
     identity::as_refold_pinned(catalog.owner, || {
         spi::query_once(SQL, &args, spi::Snapshot::Command, |rows| rows.need(0, 0))
     })
@@ -399,7 +407,10 @@ pub fn set_mode(catalog: &Catalog, projection: i32, mode: Mode) -> Result<()> {
 
 /// Removes a projection. The caller holds the gate closed (I3).
 pub fn remove(catalog: &Catalog, projection: i32) -> Result<()> {
-    const SQL: &str = "DELETE FROM refold.projection AS p WHERE p.projection_id = $1";
+    const SQL: &str = "WITH t AS (DELETE FROM refold.projection_table AS t WHERE t.projection_id = $1), \
+        u AS (DELETE FROM refold.serial_turn AS u WHERE u.projection_id = $1), \
+        s AS (DELETE FROM refold.skipped_event AS s WHERE s.projection_id = $1) \
+        DELETE FROM refold.projection AS p WHERE p.projection_id = $1";
     identity::as_refold_pinned(catalog.owner, || {
         spi::query_once(SQL, &[spi::arg(projection)], spi::Snapshot::Command, |_| Ok(()))
     })

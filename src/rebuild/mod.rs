@@ -238,6 +238,6 @@ fn warn_of_stall(projection: &str) {
     call::warn(
         &format!("appends wait while the model of projection \"{projection}\" is built"),
         "This transaction has closed the gate already.",
-        "Build each projection in a transaction of its own.",
+        "Build each projection in a transaction of its own; after a restore, call refold.open_store() before.",
     );
 }

@@ -94,6 +94,7 @@ pub fn new_projection(catalog: &Catalog, request: Request) -> Result<Checked> {
         mirror: None,
         skipped: Vec::new(),
         tables,
+        tables_lost: false,
         live: OnceCell::new(),
     };
     Ok(Checked { projection, handler, key })

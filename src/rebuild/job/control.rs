@@ -10,8 +10,8 @@ use crate::names::Position;
 use crate::pg::background::{self, Started};
 use crate::pg::catalog::Catalog;
 use crate::pg::{call, identity, interval, locks, spi};
-use crate::projection::check;
 use crate::projection::registry::{self, Mode, Projection};
+use crate::projection::{check, installation};
 use crate::rebuild::swappable::require_swappable;
 use crate::rebuild::{gate, lock_projection};
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -218,6 +218,7 @@ pub fn skip_event(catalog: &Catalog, name: &str, position: Position, reason: &st
             .hint(hint));
     }
     let args = [spi::arg(projection.id), spi::arg(position), spi::arg(reason)];
+    let _writing = installation::Writing::begin();
     let written = identity::as_refold_pinned(catalog.owner, || {
         spi::query_once(SQL, &args, spi::Snapshot::Command, |rows| Ok(rows.len()))
     })?;
