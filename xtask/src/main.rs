@@ -6,6 +6,7 @@ mod checks;
 mod crash;
 mod demo;
 mod doc_sql;
+mod dump;
 mod endurance;
 mod install;
 mod interrupt;
@@ -57,10 +58,12 @@ enum Task {
     Crash(crash::Args),
     /// Fail and be interrupted in every way, thousands of times in one session: nothing may be left in it
     Endurance(endurance::Args),
+    /// Dump and restore in every way, and look whether the store goes on
+    Dump(dump::Args),
     /// Measure refold beside bare SQL and other event stores
     Bench(bench::Args),
     /// Run every test: format, lints, unit, regress, isolation, the documentation's SQL, the demo's, stress, crashes,
-    /// endurance, bench
+    /// dumps, endurance, bench
     Test,
     /// Explore every interleaving of small instances of the protocols: those that lose events, and refold's
     Model(model::Args),
@@ -117,6 +120,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Stress(args) => return stress::run(&pg, &args),
         Task::Crash(args) => return crash::run(&pg, &args),
         Task::Endurance(args) => return endurance::run(&pg, &args),
+        Task::Dump(args) => return dump::run(&pg, &args),
         Task::Bench(args) => return bench::run(&pg, &args),
         Task::Test => return test::all(&pg),
         Task::Model(args) => return model::run(&pg, &args),

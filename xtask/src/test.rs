@@ -9,7 +9,7 @@ use crate::regress::{Selection, Suite, run_suite};
 use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
-use crate::{bench, checks, crash, demo, doc_sql, endurance, model, server_log, stress};
+use crate::{bench, checks, crash, demo, doc_sql, dump, endurance, model, server_log, stress};
 
 /// `cargo xtask test`: everything.
 pub fn all(pg: &Postgres) -> Result<ExitCode> {
@@ -39,6 +39,9 @@ pub fn all(pg: &Postgres) -> Result<ExitCode> {
     }
     if let Err(error) = crash::smoke_tests(pg, &mut report) {
         report.case("crash", || Err(error));
+    }
+    if let Err(error) = dump::smoke_tests(pg, &mut report) {
+        report.case("dump", || Err(error));
     }
     Ok(report.close())
 }

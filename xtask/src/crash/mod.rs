@@ -31,7 +31,8 @@ use crate::toolchain::Postgres;
 use case::{CRASHES, Case, KILLS, Kill, Place};
 use run::Run;
 use victim::VICTIMS;
-use world::{World, explain};
+use world::World;
+pub use world::explain;
 
 /// The options of `cargo xtask crash`.
 #[derive(Debug, clap::Args)]

@@ -1,0 +1,3 @@
+-- Roles are the cluster's: a dump of one database has none.
+CREATE ROLE "Shop Owner";
+CREATE ROLE shop_app;
