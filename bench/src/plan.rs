@@ -61,6 +61,9 @@ impl Plan {
     }
 
     fn appends(self) -> Vec<Append> {
+        if self == Self::Stall {
+            return vec![];
+        }
         let one =
             Append { clients: 1, events: 1, streams: Streams::New, models: None, synchronous_commit: false };
         let with = |kind, count, taking| Append {

@@ -3,7 +3,6 @@
 
 use anyhow::{Context, Result, anyhow, ensure};
 use hdrhistogram::Histogram;
-use postgres::error::SqlState;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,7 +68,8 @@ impl Bench<'_> {
                 let run = run(&mut clients, || match &measured.statements {
                     Some(statements) => {
                         let mut client = database.connect()?;
-                        statements.iter().try_for_each(|statement| rebuild_once_free(&mut client, statement))
+                        statements.iter().try_for_each(|statement| client.batch_execute(statement))?;
+                        Ok(())
                     }
                     None => {
                         thread::sleep(self.window.time);
@@ -93,17 +93,6 @@ impl Bench<'_> {
             |measured: Measured| Series { latency: Some(Latency::of(&measured.latency)), ..measured.series };
         Ok(measured.into_iter().map(|one| one.map(told)).collect())
     }
-}
-
-/// The worker of the rebuild before may still be ending when its caller has the answer.
-fn rebuild_once_free(client: &mut postgres::Client, statement: &str) -> Result<()> {
-    for _ in 0..100 {
-        match client.batch_execute(statement) {
-            Err(error) if error.code() == Some(&SqlState::OBJECT_IN_USE) => thread::sleep(MARGIN),
-            result => return Ok(result?),
-        }
-    }
-    Err(anyhow!("another rebuild has not ended: {statement}"))
 }
 
 /// One of `During`.
