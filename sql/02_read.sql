@@ -31,7 +31,7 @@ COMMENT ON FUNCTION refold.read_stream(text, bigint, bigint, boolean) IS
 CREATE FUNCTION refold._final_position() RETURNS bigint
   LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_final_position';
 COMMENT ON FUNCTION refold._final_position() IS
-  'a position up to which a snapshot taken after this call sees all there will ever be; beyond it only horizons tell';
+  'a position up to which a snapshot taken after this call sees all there will ever be; beyond it only horizons tell. NULL: nothing does, the store is not open';
 
 CREATE FUNCTION refold.read_all(
   after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, event_types text[] DEFAULT NULL
@@ -54,10 +54,11 @@ BEGIN
   -- Lemma B without its wait: the positions first, then who may still fill one, then a new snapshot.
   final := refold._final_position();
   WHILE wanted > 0 LOOP
-    -- Where it is not final, a gap is dead once no transaction that is older than the next event's horizon runs.
+    -- Where it is not final, a gap is dead once no transaction that is older than the next event's horizon runs; but none
+    -- is while a restore may fill it.
     SELECT max(e.position),
-           min(e.previous + 1) FILTER (WHERE e.position > final AND e.position > e.previous + 1
-             AND e.horizon > pg_snapshot_xmin(pg_current_snapshot()))
+           min(e.previous + 1) FILTER (WHERE e.position > e.previous + 1 AND (final IS NULL
+             OR e.position > final AND e.horizon > pg_snapshot_xmin(pg_current_snapshot())))
       INTO chunk_end, hole
       FROM (SELECT c.position, c.horizon, lag(c.position, 1, seen) OVER (ORDER BY c.position) AS previous
               FROM (SELECT i.position, i.horizon FROM refold.event AS i

@@ -1,7 +1,6 @@
 //! What `read_all` needs to know.
 
 use crate::error::Result;
-use crate::log::watermark;
 use crate::pg::call::{Call, sql_function, value};
 use crate::pg::catalog;
 use crate::projection::installation;
@@ -10,9 +9,5 @@ use pgrx::pg_sys::Datum;
 sql_function!(refold_final_position, pg_finfo_refold_final_position, final_position);
 
 fn final_position(_call: &Call) -> Result<Option<Datum>> {
-    let catalog = catalog::get()?;
-    Ok(match watermark::final_now(&catalog)? {
-        Some(position) => value(position),
-        None => value(installation::final_when_opened(&catalog)?),
-    })
+    Ok(installation::final_position(&catalog::get()?)?.and_then(value))
 }

@@ -9,6 +9,7 @@
 
 use super::admission::refuse_in_handler;
 use crate::error::{Error, Result};
+use crate::log::watermark;
 use crate::names::Position;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::{call, identity, locks, sequence, snapshot, spi};
@@ -72,11 +73,15 @@ pub fn require_open() -> Result<()> {
             State::New | State::Upgraded => open(catalog).map(|()| Gate::Keep),
         });
     }
-    // Whoever sees what this transaction has not committed yet still has the gate closed.
+    remember_open(&catalog);
+    Ok(())
+}
+
+/// For a store that was found open. Whoever sees what this transaction has not committed yet still has the gate closed.
+fn remember_open(catalog: &Catalog) {
     if !locks::holds(catalog.gate, locks::Mode::ShareRowExclusive) {
         OPEN.set(catalog.gate);
     }
-    Ok(())
 }
 
 /// What becomes of the gate after [`with_gate_closed`].
@@ -183,12 +188,29 @@ fn admit(message: &str, hint: &str) -> Result<()> {
     with_gate_closed(|_, state| if state == State::New { Ok(Gate::Keep) } else { Err(refusal()) })
 }
 
-/// The position up to which all were final when the store was opened, as the caller's snapshot sees it: one that sees the
-/// store open sees everything restored before. Horizons do not tell, they come from another cluster.
-pub fn final_when_opened(catalog: &Catalog) -> Result<Position> {
-    const SQL: &str = "SELECT i.final_position FROM refold.installation AS i";
+/// A position up to which a snapshot taken after this call sees all there will ever be. `None` where the store is not open,
+/// as the caller's snapshot sees it: a restore may fill any gap, and horizons tell nothing, they come from another cluster.
+pub fn final_position(catalog: &Catalog) -> Result<Option<Position>> {
+    if OPEN.get() != catalog.gate {
+        match state(catalog)? {
+            State::New => return Ok(None),
+            State::Upgraded => {}
+            State::Open => remember_open(catalog),
+        }
+    }
+    match watermark::final_now(catalog)? {
+        Some(position) => Ok(Some(position)),
+        None => final_when_opened(catalog),
+    }
+}
+
+/// The position up to which all were final when the store was opened. A snapshot that sees the store open sees everything
+/// restored before.
+fn final_when_opened(catalog: &Catalog) -> Result<Option<Position>> {
+    const SQL: &str =
+        "SELECT CASE WHEN i.opened_on IS NOT NULL THEN i.final_position END FROM refold.installation AS i";
     identity::as_refold_pinned(catalog.owner, || {
-        spi::query_once(SQL, &[], spi::Snapshot::Command, |rows| rows.need(0, 0))
+        spi::query_once(SQL, &[], spi::Snapshot::Command, |rows| Ok(rows.get(0, 0)))
     })
 }
 
