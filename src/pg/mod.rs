@@ -27,6 +27,7 @@ pub mod memory;
 pub mod procedure;
 pub mod process;
 pub mod progress;
+pub mod row_security;
 pub mod schema;
 pub mod sequence;
 pub mod shim;

@@ -11,7 +11,7 @@ use crate::log::append::{Draft, Drafts, Observer};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::shim::Scope;
 use crate::pg::waitpoint::{self, Waitpoint};
-use crate::pg::{event_tuple, locks, snapshot};
+use crate::pg::{event_tuple, locks, row_security, snapshot};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -121,9 +121,23 @@ fn settled_work(catalog: &Catalog, drafts: &Drafts) -> Result<(Rc<Registry>, Vec
             locks::lock_relation(table, locks::Mode::RowExclusive);
         }
         if Rc::ptr_eq(&registry, &registry::current(catalog)?) {
+            work.iter().try_for_each(|work| require_unfiltered(&work.projection))?;
             return Ok((registry, work));
         }
     }
+}
+
+/// 42501 where row-level security would hide a projection's own rows from its handler. The tables are locked.
+fn require_unfiltered(projection: &Projection) -> Result<()> {
+    if projection.written().any(|table| row_security::filters(table, projection.owner)) {
+        return Err(Error::not_allowed(format!(
+            "row-level security is forced on a table of projection \"{}\"",
+            projection.name
+        ))
+        .detail("Its handler, which runs as the owner of the tables, might not see all rows.")
+        .hint("Use ALTER TABLE ... NO FORCE ROW LEVEL SECURITY."));
+    }
+    Ok(())
 }
 
 fn work_of(registry: &Registry, drafts: &Drafts) -> Vec<Work> {

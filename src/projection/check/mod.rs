@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::names::EventType;
 use crate::pg::catalog::Catalog;
 use crate::pg::identity::Settings;
-use crate::pg::{identity, locks, spi};
+use crate::pg::{identity, locks, row_security, spi};
 use pgrx::pg_sys;
 use std::cell::OnceCell;
 use std::ffi::CString;
@@ -134,6 +134,7 @@ pub fn rebuilt_projection(
     functions::check_handler(catalog, kind, &handler, &projection.tables, projection.owner)?;
     let key = projection.key.map(|key| projection.function(catalog, key)).transpose()?;
     functions::check_key(catalog, kind, key.as_ref(), &projection.tables, projection.owner)?;
+    require_log_access(catalog, owner)?;
     projection.handler = handler.oid;
     Ok(Checked { projection, handler, key })
 }
@@ -189,8 +190,16 @@ fn event_types(given: Vec<Option<String>>) -> Result<Vec<String>> {
     Ok(types)
 }
 
-/// A replay reads the log as the projection's owner.
+/// A replay reads the log as the projection's owner, and needs to see all of it.
 fn require_log_access(catalog: &Catalog, owner: pg_sys::Oid) -> Result<()> {
+    // What the replay takes as well: under it no policy comes.
+    locks::lock_relation(catalog.event, locks::Mode::AccessShare);
+    if row_security::filters(catalog.event, owner) {
+        let owner = identity::name_of(owner);
+        return Err(Error::not_allowed("row-level security would hide events from a replay")
+            .detail(format!("It reads the log as {owner}, the owner of the projection's tables."))
+            .hint(format!("Use ALTER ROLE {owner} BYPASSRLS: a model is the fold of all events.")));
+    }
     const SQL: &str = "SELECT has_table_privilege($1, 'refold.event', 'SELECT') \
         AND has_schema_privilege($1, 'refold', 'USAGE'), pg_get_userbyid($1)::text";
     identity::as_refold_pinned(catalog.owner, || {
