@@ -79,13 +79,16 @@ pub fn holds_strong(relation: pg_sys::Oid) -> bool {
 }
 
 fn holds_mode(relation: pg_sys::Oid, mode: i32) -> bool {
-    let tag = relation_tag(relation);
+    holds_tag(&relation_tag(relation), mode)
+}
+
+fn holds_tag(tag: &pg_sys::LOCKTAG, mode: i32) -> bool {
     // SAFETY: looks into the backend's own lock table.
     unsafe {
         #[cfg(any(feature = "pg15", feature = "pg16"))]
-        return pg_sys::LockHeldByMe(&raw const tag, mode);
+        return pg_sys::LockHeldByMe(tag, mode);
         #[cfg(any(feature = "pg17", feature = "pg18"))]
-        return pg_sys::LockHeldByMe(&raw const tag, mode, false);
+        return pg_sys::LockHeldByMe(tag, mode, false);
     }
 }
 
@@ -164,9 +167,10 @@ pub fn try_lock_key(domain: Domain, key: u64) -> bool {
     acquire_key(domain, key, false, true)
 }
 
-/// As [`try_lock_key`], to the end of the session.
+/// As [`try_lock_key`], to the end of the session; once, however often it is asked for. User code can give it back:
+/// `pg_advisory_unlock_all` does.
 pub fn try_lock_key_for_session(domain: Domain, key: u64) -> bool {
-    acquire_key(domain, key, true, true)
+    holds_tag(&key_tag(domain, key), pg_sys::ExclusiveLock as i32) || acquire_key(domain, key, true, true)
 }
 
 /// The process that holds the lock on a key.
@@ -194,11 +198,13 @@ pub fn relation_holders(relation: pg_sys::Oid) -> Result<Vec<i32>> {
     spi::query_once(SQL, &args, spi::Snapshot::Latest, |rows| Ok(rows.get(0, 0).unwrap_or_default()))
 }
 
-/// Gives back what [`try_lock_key_for_session`] has taken.
+/// Gives back what [`try_lock_key_for_session`] has taken, if it is still held.
 pub fn unlock_key_of_session(domain: Domain, key: u64) {
     let tag = key_tag(domain, key);
-    // SAFETY: releases a lock of this session; a warning if there is none.
-    unsafe { pg_sys::LockRelease(&raw const tag, pg_sys::ExclusiveLock as i32, true) };
+    if holds_tag(&tag, pg_sys::ExclusiveLock as i32) {
+        // SAFETY: releases a lock of this session.
+        unsafe { pg_sys::LockRelease(&raw const tag, pg_sys::ExclusiveLock as i32, true) };
+    }
 }
 
 fn acquire_key(domain: Domain, key: u64, session: bool, at_once: bool) -> bool {

@@ -38,10 +38,7 @@ fn serve(job: i64, projection: i64) -> std::result::Result<(), Failure> {
     })?;
     let mut accidents = 0;
     while is_running(job)? {
-        let mine = transaction::run_without_snapshot(|| {
-            Ok(locks::try_lock_key_for_session(locks::Domain::Job, key))
-        })?;
-        if !mine {
+        if !be_its_worker(key)? {
             return Ok(());
         }
         let worked = work(job);
@@ -60,17 +57,27 @@ fn serve(job: i64, projection: i64) -> std::result::Result<(), Failure> {
     Ok(())
 }
 
+/// Holds the lock that tells a job's worker. False: another process is its worker.
+fn be_its_worker(key: u64) -> std::result::Result<bool, Failure> {
+    transaction::run_without_snapshot(|| Ok(locks::try_lock_key_for_session(locks::Domain::Job, key)))
+}
+
 fn is_running(job: i64) -> std::result::Result<bool, Failure> {
     transaction::run(|| Ok(row::find(&catalog::get()?, job)?.is_some_and(|job| job.running)))
 }
 
 /// Takes the job and does step after step, until it ends or is somebody else's.
-fn work(job: i64) -> std::result::Result<(), Failure> {
-    let take = || -> Result<Option<Job>> { Job::take(&catalog::get()?, job) };
+fn work(id: i64) -> std::result::Result<(), Failure> {
+    let take = || -> Result<Option<Job>> { Job::take(&catalog::get()?, id) };
     let Some(job) = transaction::run(take)? else { return Ok(()) };
     background::become_session_of(job.owner);
     let mut worker = Worker::new(job);
     loop {
+        // A handler may have given the lock back: what it does to the session's advisory locks stays. Whoever takes the
+        // job then counts its epoch up, so that this worker writes nothing more.
+        if !be_its_worker(id as u64)? {
+            return Ok(());
+        }
         let next = worker.step().and_then(|next| match next {
             Next::In(milliseconds) => background::rest(milliseconds).map(|()| Next::Now),
             next => Ok(next),
