@@ -1,5 +1,8 @@
 -- The log: one immutable row for each event.
 
+-- CREATE EXTENSION sets the same; said here as well, for whoever checks this script.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
 DO $$
 BEGIN
   IF pg_catalog.current_setting('server_encoding') <> 'UTF8' THEN

@@ -96,12 +96,17 @@ fn as_anyhow(report: impl std::fmt::Display) -> anyhow::Error {
 }
 
 impl Extension {
+    /// What the install script is called.
+    pub fn script_name(&self) -> String {
+        format!("{EXTENSION}--{}.sql", self.version)
+    }
+
     /// Writes library, control file and script below `pkglibdir` and `sharedir`.
     pub fn install_into(&self, pkglibdir: &Path, sharedir: &Path) -> Result<()> {
         let library = pkglibdir.join(format!("{EXTENSION}.so"));
         let folder = sharedir.join("extension");
         let control = folder.join(format!("{EXTENSION}.control"));
-        let script = folder.join(format!("{EXTENSION}--{}.sql", self.version));
+        let script = folder.join(self.script_name());
         replace(&library, 0o755, |path| fs::copy(&self.library, path).map(drop))?;
         replace(&control, 0o644, |path| fs::write(path, &self.control))?;
         replace(&script, 0o644, |path| fs::write(path, &self.script))

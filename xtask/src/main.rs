@@ -13,6 +13,7 @@ mod interrupt;
 mod logs;
 mod model;
 mod packages;
+mod pgspot;
 mod play;
 mod regress;
 mod report;
@@ -62,7 +63,7 @@ enum Task {
     Dump(dump::Args),
     /// Measure refold beside bare SQL and other event stores
     Bench(bench::Args),
-    /// Run every test: format, lints, unit, regress, isolation, the documentation's SQL, the demo's, stress, crashes,
+    /// Run every test: format, lints, unit, pgspot, regress, isolation, the documentation's SQL, the demo's, stress, crashes,
     /// dumps, endurance, bench
     Test,
     /// Explore every interleaving of small instances of the protocols: those that lose events, and refold's
@@ -73,6 +74,8 @@ enum Task {
     Isolation(Selection),
     /// Check format and lints, warnings denied
     Check,
+    /// Look with pgspot for what could lead the scripts astray that run as a superuser
+    Pgspot,
     /// Run the unit tests: pure Rust, no server
     Unit,
     /// A server with refold to play with: opens psql, and is gone afterwards
@@ -127,6 +130,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Regress(selection) => return test::suite(Suite::Regress, &selection, &pg),
         Task::Isolation(selection) => return test::suite(Suite::Isolation, &selection, &pg),
         Task::Check => return test::check(&pg),
+        Task::Pgspot => return test::pgspot(&pg),
         Task::Unit => return test::unit(&pg),
         Task::Psql(args) => play::open_psql(&pg, &args)?,
         Task::Build(args) => play::build(&pg, args.profile())?,

@@ -52,6 +52,20 @@ pub fn provide_programs(programs: &[(&str, &str)]) -> Result<()> {
     }
 }
 
+/// Makes sure that Python can make virtual environments, which Debian has in a package of its own.
+pub fn provide_python_environments() -> Result<()> {
+    provide_programs(&[("python3", "python3")])?;
+    let able = || {
+        let output = Command::new("python3").args(["-c", "import ensurepip, venv"]).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if able() {
+        return Ok(());
+    }
+    install(&["python3-venv".to_owned()])?;
+    if able() { Ok(()) } else { bail!("python3 has no venv, even after installing python3-venv") }
+}
+
 fn is_on_path(program: &str) -> bool {
     let search_path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&search_path).any(|folder| folder.join(program).is_file())

@@ -9,7 +9,7 @@ use crate::regress::{Selection, Suite, run_suite};
 use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
-use crate::{bench, checks, crash, demo, doc_sql, dump, endurance, model, server_log, stress};
+use crate::{bench, checks, crash, demo, doc_sql, dump, endurance, model, pgspot, server_log, stress};
 
 /// `cargo xtask test`: everything.
 pub fn all(pg: &Postgres) -> Result<ExitCode> {
@@ -17,6 +17,9 @@ pub fn all(pg: &Postgres) -> Result<ExitCode> {
     let mut report = Report::default();
     checks::check(pg, &mut report)?;
     checks::unit(pg, &mut report)?;
+    if let Err(error) = pgspot::run(pg, &mut report) {
+        report.case("pgspot", || Err(error));
+    }
     model::test(pg, &mut report);
     on_server(pg, &mut report, |server, report| {
         for suite in [Suite::Regress, Suite::Isolation] {
@@ -50,6 +53,13 @@ pub fn all(pg: &Postgres) -> Result<ExitCode> {
 pub fn check(pg: &Postgres) -> Result<ExitCode> {
     let mut report = Report::default();
     checks::check(pg, &mut report)?;
+    Ok(report.close())
+}
+
+/// `cargo xtask pgspot`: the scripts that run as a superuser.
+pub fn pgspot(pg: &Postgres) -> Result<ExitCode> {
+    let mut report = Report::default();
+    pgspot::run(pg, &mut report)?;
     Ok(report.close())
 }
 
