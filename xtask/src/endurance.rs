@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use postgres::Config;
-use refold_stress::Answered;
+use refold_stress::{Answered, Kept};
 use std::process::ExitCode;
 
 use crate::report::Report;
@@ -21,13 +21,13 @@ pub struct Args {
     events: u32,
 }
 
-/// Prints how long each operation took to answer.
+/// Prints how the memory has grown in each way, and how long each operation took to answer.
 pub fn run(pg: &Postgres, args: &Args) -> Result<ExitCode> {
     let mut report = Report::default();
     test::on_server(pg, &mut report, |server, report| {
-        for answered in cases(server, report, args) {
-            println!("{answered}");
-        }
+        let (kept, answers) = cases(server, report, args);
+        kept.iter().for_each(|kept| println!("{kept}"));
+        answers.iter().for_each(|answered| println!("{answered}"));
     })?;
     Ok(report.close())
 }
@@ -37,10 +37,13 @@ pub fn smoke_tests(server: &Server, report: &mut Report) {
     cases(server, report, &Args { failures: 500, events: 3000 });
 }
 
-fn cases(server: &Server, report: &mut Report, args: &Args) -> Vec<Answered> {
-    let mut answers = Vec::new();
+fn cases(server: &Server, report: &mut Report, args: &Args) -> (Vec<Kept>, Vec<Answered>) {
+    let (mut kept, mut answers) = (Vec::new(), Vec::new());
     report.case("endurance: leaks", || {
-        in_database(server, "endurance_leaks", |config| refold_stress::leaks(config, args.failures))
+        in_database(server, "endurance_leaks", |config| {
+            kept = refold_stress::leaks(config, args.failures)?;
+            Ok(())
+        })
     });
     report.case("endurance: interrupts", || {
         in_database(server, "endurance_interrupts", |config| {
@@ -48,7 +51,7 @@ fn cases(server: &Server, report: &mut Report, args: &Args) -> Vec<Answered> {
             Ok(())
         })
     });
-    answers
+    (kept, answers)
 }
 
 fn in_database(server: &Server, name: &str, test: impl FnOnce(&Config) -> Result<()>) -> Result<()> {

@@ -84,10 +84,22 @@ SELECT refold.append_event('one', 'line', '{"code": "taken"}', event_id => '018f
 
 SELECT refold.append_event('one', 'tick', '{}');
 
--- What the session's memory contexts hold.
+-- What the session's memory contexts hold. PostgreSQL notes which operator a name means on each search_path: a rebuild's
+-- has the OID of a schema of its own. A hash table that is emptied keeps its memory.
 CREATE FUNCTION memory(OUT contexts bigint, OUT bytes bigint) LANGUAGE sql AS $$
-    SELECT count(*), sum(used_bytes)::bigint FROM pg_backend_memory_contexts
+    SELECT count(*), sum(used_bytes)::bigint FROM pg_backend_memory_contexts WHERE name <> 'Operator lookup cache'
 $$;
+
+-- Sends more than 4096 invalidations: two for each column that comes or goes.
+CREATE PROCEDURE change_catalogs() LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE (SELECT format('CREATE TABLE wide (%s)', string_agg('c' || n || ' int', ', ')) FROM generate_series(1, 1500) AS n);
+    DROP TABLE wide;
+END
+$$;
+
+CREATE TABLE counter (id int PRIMARY KEY, n int NOT NULL);
+INSERT INTO counter SELECT id, 0 FROM generate_series(1, 3) AS id;
 
 -- Runs a statement so many times, all in one transaction. It must always fail as expected, each time in a
 -- subtransaction of its own; or never where nothing is expected. Gives the memory after the first tenth and at the end.

@@ -40,7 +40,7 @@ mod world;
 
 pub use controls::{CONTROLS, Control};
 pub use crasher::{Crash, Crasher};
-pub use endurance::{Answered, interrupts, leaks};
+pub use endurance::{Answered, Kept, interrupts, leaks};
 pub use follow::follow;
 pub use report::Report;
 pub use run::{Options, run, run_with_crashes};

@@ -6,12 +6,10 @@ use std::fmt;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use super::{SET_UP, require_nothing_left};
+use super::{FOR_LOCK, PATIENCE, SET_UP, require_nothing_left, until_true};
 use crate::session::explain;
 use crate::world::connect;
 
-/// How long an answer may take on a busy machine; on an idle one it is far less than a second.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// At how many moments of its run an operation is interrupted.
 const MOMENTS: u32 = 5;
 
@@ -40,7 +38,6 @@ struct Wait {
     waits: &'static str,
 }
 
-const FOR_LOCK: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $1 AND NOT granted)";
 const GONE: &str = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)";
 const AT_THE_GATE: &str =
     "SELECT EXISTS (SELECT FROM refold.rebuild_progress WHERE pid = $1 AND gate_attempts > 2)";
@@ -233,15 +230,6 @@ fn answered(operation: &str, took: &[Duration]) -> Result<Answered> {
     let longest = took.iter().max().ok_or_else(|| anyhow!("it always ended before it was interrupted"))?;
     ensure!(*longest < PATIENCE, "it took {longest:?} to answer");
     Ok(Answered { operation: operation.to_owned(), took: *longest, interrupts: took.len() })
-}
-
-fn until_true(control: &mut Client, sql: &str, pid: i32) -> Result<()> {
-    let started = Instant::now();
-    while !control.query_one(sql, &[&pid]).map_err(explain)?.try_get::<_, bool>(0)? {
-        ensure!(started.elapsed() < PATIENCE, "the moment never came");
-        sleep(Duration::from_millis(2));
-    }
-    Ok(())
 }
 
 /// Runs a statement in a session of its own, interrupts it `when` that returns, and gives the time to its answer; or

@@ -4,9 +4,9 @@
 use anyhow::{Context, Result, ensure};
 use postgres::error::Severity;
 use postgres::{Client, Config, NoTls};
-use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::memory::{self, Grown, Kept, Memory};
 use super::{SET_UP, require_nothing_left};
 use crate::session::explain;
 use crate::world::connect;
@@ -76,41 +76,15 @@ const WAYS: [Way; 15] = [
     ),
 ];
 
-/// What may be left: PostgreSQL's own caches grow now and then.
-const CONTEXTS: i64 = 8;
-const BYTES: i64 = 192 * 1024;
-const HEAP_KB: i64 = 3 * 1024;
-
 /// The notices of the session's client that are warnings or worse.
 type Warnings = Arc<Mutex<Vec<String>>>;
 
 struct Session {
     client: Client,
     pid: i32,
+    /// Changes catalogs while the session waits.
+    changer: Client,
     warnings: Warnings,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Memory {
-    contexts: i64,
-    bytes: i64,
-    /// The process's own memory, that of Rust included; 0 where it cannot be told.
-    heap_kb: i64,
-}
-
-impl Memory {
-    fn require_like(self, before: Self) -> Result<()> {
-        let grown = Self {
-            contexts: self.contexts - before.contexts,
-            bytes: self.bytes - before.bytes,
-            heap_kb: self.heap_kb - before.heap_kb,
-        };
-        ensure!(
-            grown.contexts <= CONTEXTS && grown.bytes <= BYTES && grown.heap_kb <= HEAP_KB,
-            "the session's memory has grown by {grown:?} to {self:?}"
-        );
-        Ok(())
-    }
 }
 
 impl Session {
@@ -126,22 +100,20 @@ impl Session {
         });
         let mut client = config.connect(NoTls).map_err(explain)?;
         let pid = client.query_one("SELECT pg_backend_pid()", &[]).map_err(explain)?.try_get(0)?;
-        Ok(Self { client, pid, warnings })
+        Ok(Self { client, pid, changer: connect(&config)?, warnings })
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
         self.client.batch_execute(&format!("SET {name} = '{value}'")).map_err(explain)
     }
 
-    fn heap_kb(&self) -> i64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        line.and_then(|line| line.trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)
-    }
-
-    fn memory(&mut self) -> Result<Memory> {
-        let row = self.client.query_one("SELECT * FROM memory()", &[]).map_err(explain)?;
-        Ok(Memory { contexts: row.try_get(0)?, bytes: row.try_get(1)?, heap_kb: self.heap_kb() })
+    /// After the caches were forgotten and filled again.
+    fn memory_without_caches(&mut self, way: &Way) -> Result<Memory> {
+        memory::forget_caches(&mut self.client, self.pid, &mut self.changer)?;
+        for _ in 0..FILLS {
+            self.run(way)?;
+        }
+        Memory::of(&mut self.client, self.pid)
     }
 
     fn run(&mut self, way: &Way) -> Result<()> {
@@ -156,34 +128,46 @@ impl Session {
         Ok(())
     }
 
-    /// Each in its own transaction; the first ones fill the caches.
-    fn run_alone(&mut self, way: &Way, times: u32) -> Result<()> {
+    /// Each in its own transaction. A failure may leave in the caches of the catalogs what it has looked up; nothing
+    /// else.
+    fn run_alone(&mut self, way: &Way, times: u32) -> Result<Kept> {
         for _ in 0..times / 10 {
             self.run(way)?;
         }
-        let before = self.memory()?;
+        let before = self.memory_without_caches(way)?;
         for _ in times / 10..times {
             self.run(way)?;
         }
-        self.memory()?.require_like(before)
+        let grown = self.memory_without_caches(way)?.since(before);
+        grown.require_none()?;
+        Ok(Kept { way: way.name.to_owned(), times, grown })
     }
 
-    /// All in one transaction, whose memory must not grow either.
-    fn run_together(&mut self, way: &Way, times: u32) -> Result<()> {
+    /// All in one transaction; returns how its memory has grown after the first tenth.
+    fn run_together(&mut self, way: &Way, times: u32) -> Result<Grown> {
         let times = i32::try_from(times)?;
         let sql = "CALL repeat($1, $2, $3)";
-        let heap_kb = self.heap_kb();
+        let heap_kb = memory::heap_kb(self.pid);
         let row = self.client.query_one(sql, &[&way.sql, &way.expected, &times]).map_err(explain)?;
         let before = Memory { contexts: row.try_get(0)?, bytes: row.try_get(1)?, heap_kb };
-        let after = Memory { contexts: row.try_get(2)?, bytes: row.try_get(3)?, heap_kb: self.heap_kb() };
-        after.require_like(before)
+        let heap_kb = memory::heap_kb(self.pid);
+        let after = Memory { contexts: row.try_get(2)?, bytes: row.try_get(3)?, heap_kb };
+        Ok(after.since(before))
     }
 
-    fn repeat(&mut self, way: &Way, failures: u32) -> Result<()> {
+    /// What fails leaves nothing in its transaction. What works leaves what PostgreSQL keeps of each row that its
+    /// transaction has written twice ([`UPDATES`]), and nothing else.
+    fn repeat(&mut self, way: &Way, failures: u32) -> Result<[Kept; 2]> {
         let times = failures / way.share;
-        self.run_alone(way, times).with_context(|| way.name)?;
-        self.run_together(way, times).with_context(|| format!("{}, in one transaction", way.name))?;
-        Ok(())
+        let alone = self.run_alone(way, times).with_context(|| way.name)?;
+        let name = format!("{}, in one transaction", way.name);
+        let grown = self.run_together(way, times).with_context(|| name.clone())?;
+        let own = match way.expected {
+            Some(_) => grown,
+            None => grown.more_than(self.run_together(&UPDATES, times)?),
+        };
+        own.require_none().with_context(|| name.clone())?;
+        Ok([alone, Kept { way: name, times, grown: own }])
     }
 
     /// All that a failure could have left changed.
@@ -195,7 +179,7 @@ impl Session {
     }
 }
 
-/// Each in its own transaction only: there PostgreSQL itself keeps something of tables that are made and dropped.
+/// Each in its own transaction only: in a long one PostgreSQL itself keeps something of tables that are made and dropped.
 const REBUILDS: [Way; 6] = [
     fails_in_replay("rebuild per event", "SELECT refold.rebuild_projection('line')"),
     fails_in_replay("rebuild per batch", "SELECT refold.rebuild_projection('sum')"),
@@ -204,6 +188,15 @@ const REBUILDS: [Way; 6] = [
     slow(25, works("rebuild", "SELECT refold.rebuild_projection('shelf')")),
     slow(25, works("verification", "SELECT refold.verify_projection('stream')")),
 ];
+/// As many rows that its transaction has written before as an append of a `tick` updates, in as many commands: for each
+/// PostgreSQL keeps a combo command id to the end of the transaction.
+const UPDATES: Way = works(
+    "updates",
+    "UPDATE counter SET n = n + 1 WHERE id = 1; UPDATE counter SET n = n + 1 WHERE id = 2; \
+     UPDATE counter SET n = n + 1 WHERE id = 3",
+);
+/// A way is taken so often to fill caches that are empty.
+const FILLS: u32 = 10;
 const BLOCKED: Way =
     slow(20, fails("lock_timeout", "55P03", "SELECT refold.append_event('held', 'line', '{}')"));
 const CANCELLED: [Way; 2] = [
@@ -226,8 +219,9 @@ const CANCELLED: [Way; 2] = [
 ];
 
 /// In an empty database, as the superuser; fails if anything is left. `failures` is how many there are of each way, and
-/// again as many in subtransactions.
-pub fn leaks(config: &Config, failures: u32) -> Result<()> {
+/// again as many in subtransactions. Tells how the memory has grown all the same.
+pub fn leaks(config: &Config, failures: u32) -> Result<Vec<Kept>> {
+    let mut kept = Vec::new();
     let mut other = connect(config)?;
     other.batch_execute(SET_UP).map_err(explain).context("could not set up the database")?;
     let mut session = Session::open(config)?;
@@ -238,18 +232,18 @@ pub fn leaks(config: &Config, failures: u32) -> Result<()> {
     for way in &REBUILDS {
         let fail_at = if way.expected.is_some() { "one" } else { "" };
         session.set("endurance.fail", fail_at)?;
-        session.run_alone(way, failures / way.share).with_context(|| way.name)?;
+        kept.push(session.run_alone(way, failures / way.share).with_context(|| way.name)?);
     }
     session.set("endurance.fail", "")?;
     for way in &WAYS {
-        session.repeat(way, failures)?;
+        kept.extend(session.repeat(way, failures)?);
     }
     other.batch_execute("BEGIN; SELECT refold.append_event('held', 'line', '{}')").map_err(explain)?;
     session.set("lock_timeout", "1ms")?;
-    session.repeat(&BLOCKED, failures)?;
+    kept.extend(session.repeat(&BLOCKED, failures)?);
     session.set("lock_timeout", "0")?;
     for way in &CANCELLED {
-        session.run_alone(way, failures / way.share).with_context(|| way.name)?;
+        kept.push(session.run_alone(way, failures / way.share).with_context(|| way.name)?);
     }
     other.batch_execute("ROLLBACK").map_err(explain)?;
 
@@ -258,5 +252,5 @@ pub fn leaks(config: &Config, failures: u32) -> Result<()> {
     ensure!(changed.is_empty(), "settings or roles have changed: {changed:?}");
     let warnings = session.warnings.lock().unwrap_or_else(PoisonError::into_inner);
     ensure!(warnings.is_empty(), "the session was warned: {warnings:#?}");
-    Ok(())
+    Ok(kept)
 }

@@ -3,15 +3,22 @@
 
 mod interrupts;
 mod leaks;
+mod memory;
 
 pub use interrupts::{Answered, interrupts};
 pub use leaks::leaks;
+pub use memory::Kept;
 
 use anyhow::{Result, ensure};
 use postgres::Client;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::session::explain;
 
+/// How long an answer may take on a busy machine; on an idle one it is far less than a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+const FOR_LOCK: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $1 AND NOT granted)";
 const SET_UP: &str = include_str!("../../sql/endurance.sql");
 
 /// What another session sees of an idle or ended one: locks, snapshots, progress; and copies, of whomever.
@@ -25,5 +32,14 @@ fn require_nothing_left(other: &mut Client, pid: i32) -> Result<()> {
     let rows = other.query(LEFT, &[&pid]).map_err(explain)?;
     let left = rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<Vec<String>>>()?;
     ensure!(left.is_empty(), "left behind: {}", left.join(", "));
+    Ok(())
+}
+
+fn until_true(control: &mut Client, sql: &str, pid: i32) -> Result<()> {
+    let started = Instant::now();
+    while !control.query_one(sql, &[&pid]).map_err(explain)?.try_get::<_, bool>(0)? {
+        ensure!(started.elapsed() < PATIENCE, "the moment never came");
+        sleep(Duration::from_millis(2));
+    }
     Ok(())
 }
