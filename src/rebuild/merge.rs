@@ -1,5 +1,7 @@
-//! Making the live tables equal to the copies, by plain DELETE, UPDATE and INSERT of the rows that differ: every older
+//! Making the live tables equal to the copies, by ordinary statements that write the rows that differ: every older
 //! snapshot goes on seeing the old model, and whatever hangs on the live tables stays.
+//!
+//! Appends wait meanwhile, so the tables are joined no more often than it takes: once, where no row has gone.
 
 use super::copy::Copy;
 use super::destination::Destination;
@@ -43,13 +45,22 @@ pub fn merge(catalog: &Catalog, projection: &Projection, copy: &Copy) -> Result<
             rows.deleted += run(&delete(copy, table, false))?;
         }
         for (table, in_place) in &tables {
-            rows.inserted += run(&insert(copy, table))?;
             if *in_place {
-                rows.updated += run(&update(copy, table))?;
+                let before = count(&table.qualified)?;
+                let written = run(&upsert(copy, table))?;
+                let inserted = (count(&table.qualified)? - before).clamp(0, written);
+                rows.inserted += inserted;
+                rows.updated += written - inserted;
+            } else {
+                rows.inserted += run(&insert(copy, table))?;
             }
         }
         for (table, _) in tables.iter().rev().filter(|(_, in_place)| *in_place) {
-            rows.deleted += run(&delete(copy, table, true))?;
+            // Each row of the copy has its own counterpart by now, and the lock keeps others from writing (I3): where
+            // both have as many rows, no live row is without one.
+            if count(&table.qualified)? != count(&copy.to.of(table))? {
+                rows.deleted += run(&delete(copy, table, true))?;
+            }
         }
         Ok(rows)
     })
@@ -74,6 +85,12 @@ fn run(sql: &str) -> Result<i64> {
     spi::command(sql).map(|processed| processed as i64)
 }
 
+/// How many rows a table has; its name is quoted.
+fn count(table: &str) -> Result<i64> {
+    let sql = format!("SELECT pg_catalog.count(*) FROM ONLY {table}");
+    spi::query_once(&sql, &[], spi::Snapshot::Command, |rows| rows.need(0, 0))
+}
+
 /// Rows without a counterpart; with secondary unique keys also the rows that differ, for an UPDATE that swaps two
 /// unique values would fail.
 fn delete(copy: &Copy, table: &Table, in_place: bool) -> String {
@@ -83,6 +100,22 @@ fn delete(copy: &Copy, table: &Table, in_place: bool) -> String {
         live = table.qualified,
         copy = copy.to.of(table),
         same_key = same_key(table),
+    )
+}
+
+/// [`update`] and [`insert`] in one pass.
+fn upsert(copy: &Copy, table: &Table) -> String {
+    format!(
+        "MERGE INTO ONLY {live} AS l USING {copy} AS s ON {same_key} \
+         WHEN MATCHED AND {differ} THEN UPDATE SET {assignments} \
+         WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({values})",
+        live = table.qualified,
+        copy = copy.to.of(table),
+        same_key = same_key(table),
+        differ = differ(table),
+        assignments = table.assign(|name| format!("s.{name}")),
+        columns = table.list(str::to_owned),
+        values = table.list(|name| format!("s.{name}")),
     )
 }
 
