@@ -3,21 +3,30 @@
 use super::failure::Failure;
 use super::{latch, shim, transaction};
 use crate::error::{Error, Result};
-use pgrx::bgworkers::{
-    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime,
-    DynamicBackgroundWorker,
-};
+use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::ffi::CStr;
+use std::ptr;
 use std::time::Duration;
 
-/// A worker that this session has started.
-pub struct Started(DynamicBackgroundWorker);
+/// A worker that this session has started, whatever becomes of the transaction that did.
+pub struct Started(*mut pg_sys::BackgroundWorkerHandle);
 
 impl Started {
     /// Whether the worker has ended, or never began.
     pub fn has_ended(&self) -> bool {
-        matches!(self.0.pid(), Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied))
+        use pg_sys::BgwHandleStatus::{BGWH_POSTMASTER_DIED, BGWH_STOPPED};
+        let mut pid = 0;
+        // SAFETY: the handle lives as long as self; reads shared memory.
+        let status = unsafe { pg_sys::GetBackgroundWorkerPid(self.0, &raw mut pid) };
+        [BGWH_STOPPED, BGWH_POSTMASTER_DIED].contains(&status)
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // SAFETY: allocated in memory that lasts as long as the process, and owned by self alone.
+        unsafe { pg_sys::pfree(self.0.cast()) };
     }
 }
 
@@ -31,20 +40,29 @@ pub fn start(name: &str, function: &str, arguments: &[i64]) -> Result<Started> {
 pub fn start_in(database: pg_sys::Oid, name: &str, function: &str, arguments: &[i64]) -> Result<Started> {
     let numbers = std::iter::once(i64::from(database.to_u32())).chain(arguments.iter().copied());
     let extra: Vec<_> = numbers.map(|number| number.to_string()).collect();
-    BackgroundWorkerBuilder::new(name)
+    let worker = BackgroundWorkerBuilder::new(name)
         .set_type("refold rebuild")
         .set_library("refold")
         .set_function(function)
         .enable_spi_access()
         .set_extra(&extra.join(" "))
         // SAFETY: a plain variable of the backend.
-        .set_notify_pid(unsafe { pg_sys::MyProcPid })
-        .load_dynamic()
-        .map(Started)
-        .map_err(|_| {
-            Error::new(PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "no background worker is free")
-                .hint("Raise max_worker_processes, or wait until another worker has ended.")
-        })
+        .set_notify_pid(unsafe { pg_sys::MyProcPid });
+    let mut worker = pg_sys::BackgroundWorker::from(&worker);
+    let mut handle = ptr::null_mut();
+    // Not by the builder: it leaves the handle in the current memory, that of a transaction.
+    // SAFETY: both outlive the call, which sets the handle if it returns true; an error's abort sets the memory back.
+    let registered = unsafe {
+        let caller = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+        let registered = pg_sys::RegisterDynamicBackgroundWorker(&raw mut worker, &raw mut handle);
+        pg_sys::MemoryContextSwitchTo(caller);
+        registered
+    };
+    if registered {
+        return Ok(Started(handle));
+    }
+    Err(Error::new(PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "no background worker is free")
+        .hint("Raise max_worker_processes, or wait until another worker has ended."))
 }
 
 /// Connects this worker to its database, as a superuser without a name; returns the arguments that it was started with.

@@ -80,6 +80,7 @@ ErrorData  *refold_lock_together(int count, const Oid *relations, const LOCKMODE
 								 bool *granted);
 ErrorData  *refold_begin_subtransaction(void);
 ErrorData  *refold_end_subtransaction(bool release, ResourceOwner owner);
+ErrorData  *refold_copy_error(ErrorData *error);
 Datum		refold_event_step_in(FunctionCallInfo fcinfo);
 void		refold_begin_batches(RefoldScope *scope);
 Datum		refold_last_batch(RefoldScope *scope);
@@ -395,6 +396,26 @@ refold_end_subtransaction(bool release, ResourceOwner owner)
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
 	return error;
+}
+
+/* Copies an error into the current memory. PostgreSQL copies only from its stack, so it goes there once more. */
+ErrorData *
+refold_copy_error(ErrorData *error)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	RefoldScope *outer = current_scope;
+	ErrorData  *volatile copy = NULL;
+
+	PG_TRY();
+	{
+		ReThrowError(error);
+	}
+	PG_CATCH();
+	{
+		copy = take_error(caller, outer);
+	}
+	PG_END_TRY();
+	return copy;
 }
 
 /*

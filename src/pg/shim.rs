@@ -174,6 +174,7 @@ unsafe extern "C-unwind" {
         release: bool,
         owner: pg_sys::ResourceOwner,
     ) -> *mut pg_sys::ErrorData;
+    pub(super) fn refold_copy_error(error: *mut pg_sys::ErrorData) -> *mut pg_sys::ErrorData;
     pub(super) fn refold_begin_databases() -> pg_sys::TableScanDesc;
     pub(super) fn refold_next_database(scan: pg_sys::TableScanDesc, oid: *mut pg_sys::Oid) -> *const c_char;
     // In storage.c.

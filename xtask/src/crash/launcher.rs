@@ -15,6 +15,8 @@ use crate::server::{Server, ServerOptions};
 const PLACE: &str = "batch: checkpoint written";
 /// The launcher looks once a minute, and whenever it is told to read its settings.
 const BETWEEN_WAKES: Duration = Duration::from_millis(100);
+/// So often it is told to while its worker waits.
+const WAKES: u32 = 10;
 
 struct Job {
     name: &'static str,
@@ -51,6 +53,7 @@ pub fn run(server: &Server, run: &mut Run) -> Result<usize> {
         }
     }
     run.case("launcher: a worker that was ended is replaced", || is_replaced(&mut world));
+    run.case("launcher: waits for its worker, whatever it reads meanwhile", || waits(&mut world));
     run.case("launcher: only the database that is named", || only_named(&mut world, &mut other));
     Ok(killed)
 }
@@ -101,6 +104,31 @@ fn is_replaced(world: &mut World) -> Result<()> {
     ensure!(second != first, "the worker that was ended is still there");
     open_door(&mut doorman, PLACE)?;
     finish(&CONCURRENT, world)
+}
+
+/// While the worker that looks into a database waits there, the launcher starts no other, and goes on.
+fn waits(world: &mut World) -> Result<()> {
+    const LAUNCHER: &str = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'refold launcher'";
+    const WAITING: &str =
+        "SELECT array_agg(pid) FROM pg_locks WHERE relation = 'refold.rebuild_job'::regclass AND NOT granted";
+    let mut holder = world.connect_passing()?;
+    let mut witness = world.connect_passing()?;
+    let launcher: i32 = witness.query_one(LAUNCHER, &[]).map_err(explain)?.try_get(0)?;
+    holder.batch_execute("BEGIN; LOCK TABLE refold.rebuild_job").map_err(explain)?;
+    let first: Vec<i32> = wait_for(|| {
+        wake(&mut witness)?;
+        Ok(witness.query_one(WAITING, &[]).map_err(explain)?.try_get(0)?)
+    })
+    .context("waiting for the launcher's worker")?;
+    for _ in 0..WAKES {
+        wake(&mut witness)?;
+    }
+    let last: Vec<i32> = witness.query_one(WAITING, &[]).map_err(explain)?.try_get(0)?;
+    ensure!(first.len() == 1 && last == first, "process {first:?} looked there, and now {last:?}");
+    let after: i32 = witness.query_one(LAUNCHER, &[]).map_err(explain)?.try_get(0)?;
+    ensure!(after == launcher, "the launcher has ended");
+    holder.batch_execute("ROLLBACK").map_err(explain)?;
+    Ok(())
 }
 
 /// Two databases have a job whose worker is gone. The other database is the older one: each round looks there first.
