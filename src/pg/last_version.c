@@ -22,7 +22,7 @@
 
 int64		refold_last_version(Oid log, Datum stream_id, bool latest);
 
-/* Whether the index is the one over (stream_id, stream_version). */
+/* Whether the index is over (stream_id, stream_version): the scan ends at its last entry of the stream. */
 static bool
 orders_streams(Relation index)
 {
@@ -30,7 +30,7 @@ orders_streams(Relation index)
 
 	return form->indisvalid && form->indisunique && form->indnkeyatts == 2 &&
 		form->indkey.values[0] == EVENT_STREAM_ID && form->indkey.values[1] == EVENT_STREAM_VERSION &&
-		RelationGetIndexPredicate(index) == NIL;
+		(index->rd_indoption[1] & INDOPTION_DESC) == 0 && RelationGetIndexPredicate(index) == NIL;
 }
 
 /*
