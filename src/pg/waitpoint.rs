@@ -58,6 +58,7 @@ waitpoints! {
     JobGateClosed = "job: gate closed",
     JobMirrors = "job: registry written",
     JobWaitsForSnapshots = "job: waiting for snapshots",
+    JobTablesWanted = "job: about to lock the tables",
     JobTablesLocked = "job: tables locked",
     JobSwapped = "job: swapped",
     JobShadowDropped = "job: shadow dropped",

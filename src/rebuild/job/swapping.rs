@@ -54,6 +54,7 @@ fn lock_tables(catalog: &Catalog, job: &Job) -> Result<bool> {
 /// transaction that has read the model and then appends would wait for it, and this for the transaction.
 pub fn swap(catalog: &Catalog, job: &mut Job) -> Result<Swapped> {
     mirroring::lock(catalog, job)?;
+    waitpoint::reach(Waitpoint::JobTablesWanted);
     if !lock_tables(catalog, job)? {
         return Ok(Swapped::NotYet);
     }
