@@ -1,5 +1,5 @@
-//! Meddles with the jobs there are: pauses, resumes, cancels, ends and rolls back; ends their workers; rebuilds single
-//! keys beside them. At the end of the load it sees to it that each job ends.
+//! Meddles with the jobs there are: pauses, resumes, cancels, ends and rolls back; leaves out events that have stopped
+//! them; ends their workers; rebuilds single keys beside them. At the end of the load it sees to it that each job ends.
 
 use anyhow::{Context, Result, bail, ensure};
 use postgres::Client;
@@ -30,11 +30,15 @@ struct Job {
     worker: Option<i32>,
     /// The new handler's name.
     handler: Option<String>,
+    /// Where the event is that has paused it.
+    error_position: i64,
+    parts: i64,
 }
 
 const JOBS: &str = "
     SELECT j.job_id, p.name, j.phase, j.state, j.worker, j.error_sqlstate, f.proname::text,
-           concat_ws(' ', j.error_sqlstate, j.error_message, j.error_detail, 'position ' || j.error_position)
+           concat_ws(' ', j.error_sqlstate, j.error_message, j.error_detail, 'position ' || j.error_position),
+           coalesce(j.error_position, 0), (SELECT count(*) FROM refold.rebuild_part t WHERE t.job_id = j.job_id)
     FROM refold.rebuild_job j JOIN refold.projection p USING (projection_id) LEFT JOIN pg_proc f ON f.oid = j.handler
     WHERE j.state IN ('running', 'paused') ORDER BY j.job_id";
 
@@ -57,7 +61,9 @@ fn jobs(session: &mut Session) -> Result<Vec<Job>> {
             (_, Some("55000")) => Standing::Failed,
             _ => Standing::Paused,
         };
-        Ok(Job { id, projection, phase, standing, worker: row.try_get(4)?, handler: row.try_get(6)? })
+        let (worker, handler) = (row.try_get(4)?, row.try_get(6)?);
+        let (error_position, parts) = (row.try_get(8)?, row.try_get(9)?);
+        Ok(Job { id, projection, phase, standing, worker, handler, error_position, parts })
     };
     rows.iter().map(job).collect()
 }
@@ -84,15 +90,24 @@ impl<'a> Controller<'a> {
     pub fn run(mut self) -> Result<()> {
         while !self.shared.is_load_over() {
             thread::sleep(self.planner.pause(250));
+            if self.planner.chance(0.05) {
+                self.set_workers()?;
+            }
             if self.planner.chance(0.3) {
                 self.rebuild_key()?;
                 continue;
             }
             let jobs = jobs(&mut self.watcher)?;
-            let pick = self.planner.pick(jobs.len());
-            let Some(job) = jobs.into_iter().nth(pick) else { continue };
+            // What waits for somebody comes before what goes on by itself, mostly.
+            let waits = |job: &Job| matches!(job.standing, Standing::Grace | Standing::Brittle);
+            let (waiting, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(waits);
+            let first = self.planner.chance(0.7) || others.is_empty();
+            let from = if first && !waiting.is_empty() { waiting } else { others };
+            let pick = self.planner.pick(from.len());
+            let Some(job) = from.into_iter().nth(pick) else { continue };
             let deed = self.planner.next_deed(job.standing);
-            self.shared.stats.count_deed(&format!("jobs met {}", job.phase));
+            let parts = if job.parts > 0 { format!(", in {} parts", job.parts) } else { String::new() };
+            self.shared.stats.count_deed(&format!("jobs met {}{parts}", job.phase));
             self.perform(&job, deed)?;
         }
         Ok(())
@@ -105,11 +120,15 @@ impl<'a> Controller<'a> {
             Deed::Leave => return Ok(()),
             Deed::EndWorker | Deed::CancelWorker => self.disturb(job, deed)?,
             Deed::Mend => self.mend(job)?,
+            Deed::Skip { all } => self.skip(job, all)?,
             Deed::Pause => self.control(&format!("SELECT refold.pause_rebuild('{name}')"))?,
             Deed::Resume => self.control(&format!("SELECT refold.resume_rebuild('{name}')"))?,
             Deed::Cancel => self.control(&format!("SELECT refold.cancel_rebuild('{name}')"))?,
             Deed::Finish => self.control(&format!("SELECT refold.finish_rebuild('{name}')"))?,
-            Deed::RollBack => self.control(&format!("SELECT refold.rollback_projection('{name}')"))?,
+            // One message: one transaction.
+            Deed::RollBack => self.control(&format!(
+                "SELECT refold.rollback_projection('{name}'); SELECT note_rollback('{name}')"
+            ))?,
         };
         self.shared.stats.count_deed(&format!("{deed:?}: {}", outcome.split(' ').next().unwrap_or_default()));
         let Job { id, phase, standing, .. } = job;
@@ -142,9 +161,12 @@ impl<'a> Controller<'a> {
         // The number may be another process's by now.
         let sql = format!(
             "SELECT {function}(a.pid) FROM pg_stat_activity a
-             WHERE a.pid = $1 AND a.datname = current_database() AND a.backend_type LIKE 'refold%'"
+             WHERE a.datname = current_database() AND a.backend_type LIKE 'refold%' AND (a.pid = $1 OR EXISTS (
+                 SELECT FROM pg_locks l JOIN refold.shadow_table s ON s.job_id = $2 AND l.relation = s.shadow
+                 WHERE l.pid = a.pid))
+             ORDER BY random() LIMIT 1"
         );
-        match self.watcher.client.query(&sql, &[&job.worker]) {
+        match self.watcher.client.query(&sql, &[&job.worker, &job.id]) {
             Ok(rows) => Ok(if rows.is_empty() { "nobody" } else { "done" }.to_owned()),
             Err(error) => {
                 self.watcher.overcome(Operation::Watch, Fault::Sql(error))?;
@@ -172,11 +194,40 @@ impl<'a> Controller<'a> {
         self.outcome(Operation::ControlJob, result, &script)
     }
 
+    /// For good; then the job goes on, now or when it is resumed.
+    fn skip(&mut self, job: &Job, all: bool) -> Result<String> {
+        let Job { projection, error_position, .. } = job;
+        let limit = if all { "ALL" } else { "1" };
+        let mut script = format!(
+            "SELECT refold.skip_event('{projection}', e.position, 'on purpose'), note_skip('{projection}', e.position)
+             FROM (SELECT position FROM refold.event WHERE event_type = 'flawed' AND position >= {error_position}
+                   ORDER BY position LIMIT {limit}) e"
+        );
+        if self.planner.chance(0.7) {
+            script.push_str(&format!("; SELECT refold.resume_rebuild('{projection}')"));
+        }
+        self.control(&script)
+    }
+
+    /// How many share the replays of workers that begin from now on.
+    fn set_workers(&mut self) -> Result<()> {
+        let workers = 1 + self.planner.pick(3);
+        let sql = "SELECT quote_ident(current_database())";
+        let database: String = self.watcher.insist(|client| client.query_one(sql, &[]))?.try_get(0)?;
+        let alter = format!("ALTER DATABASE {database} SET refold.rebuild_workers = {workers}");
+        self.watcher.insist(|client| client.batch_execute(&alter))
+    }
+
     /// Some row of a fold, whatever its projection is at.
     fn rebuild_key(&mut self) -> Result<()> {
         let folds = [("cart", "cart_id"), ("shelf", "sku"), ("tally", "stream_id")];
         let (name, key) = folds[self.planner.pick(folds.len())];
         let (skip, from) = (self.planner.pick(200), SystemTime::now());
+        // One row of a model that still has events which were left out would lose them: then it is no one fold any more.
+        let outdated = "SELECT EXISTS (SELECT FROM outdated WHERE projection = $1)";
+        if self.watcher.insist(|client| client.query_one(outdated, &[&name]))?.try_get(0)? {
+            return Ok(());
+        }
         let rebuild = format!(
             "SELECT refold.rebuild_projection('{name}', key => k.key) FROM (SELECT jsonb_build_object('{key}', t.{key}) AS key
              FROM {name} t OFFSET {skip} LIMIT 1) k"
@@ -245,6 +296,23 @@ pub fn settle(shared: &Shared) -> Result<()> {
             ensure!(failed == Failed::Lost, "{name} cannot be rebuilt at the end");
         }
         shared.stats.count_deed("incomplete at the end");
+    }
+    rebuild_outdated(&mut session, shared)
+}
+
+/// Where events were left out that the live model still has, a verification must say so, and a rebuild must mend it.
+fn rebuild_outdated(session: &mut Session, shared: &Shared) -> Result<()> {
+    for row in session.insist(|client| client.query("SELECT projection FROM outdated", &[]))? {
+        let name: String = row.try_get(0)?;
+        let verify = "SELECT count(*) FROM refold.verify_projection($1)";
+        let differing: i64 = session.insist(|client| client.query_one(verify, &[&name]))?.try_get(0)?;
+        ensure!(differing > 0, "verify_projection('{name}') does not know of the events that were left out");
+        let script = format!("SELECT refold.rebuild_projection('{name}')");
+        if let Err(error) = session.client.batch_execute(&script) {
+            session.overcome(Operation::Rebuild, Fault::Sql(error)).context(script)?;
+            bail!("{name} cannot be rebuilt without the events that were left out");
+        }
+        shared.stats.count_deed("still with events left out at the end");
     }
     Ok(())
 }

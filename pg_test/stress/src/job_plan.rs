@@ -121,6 +121,10 @@ pub enum Deed {
     CancelWorker,
     /// The handler takes all events from now on.
     Mend,
+    /// The event that has failed is left out, or all of its type since.
+    Skip {
+        all: bool,
+    },
 }
 
 /// What is known of a job.
@@ -154,13 +158,13 @@ impl JobPlanner {
         let handler = match self.rng.random_range(0..100) {
             0..15 => JobHandler::Same,
             15..45 => JobHandler::Named(version),
-            45..70 => JobHandler::Fresh(version, Flaw::Flaky),
-            70..77 if takes_all_types => JobHandler::Fresh(version, Flaw::Brittle),
+            45..57 => JobHandler::Fresh(version, Flaw::Flaky),
+            57..85 if takes_all_types => JobHandler::Fresh(version, Flaw::Brittle),
             _ => JobHandler::Fresh(version, Flaw::None),
         };
         let fresh = matches!(handler, JobHandler::Fresh(..));
-        let grace = if fresh && !in_place && self.rng.random_bool(0.5) {
-            self.rng.random_range(50..=2500)
+        let grace = if fresh && !in_place && self.rng.random_bool(0.6) {
+            self.rng.random_range(50..=5000)
         } else {
             0
         };
@@ -191,8 +195,10 @@ impl JobPlanner {
             (Standing::Paused, 70..80) => Deed::Cancel,
             (Standing::Paused, 80..88) => Deed::Finish,
             (Standing::Paused, 88..94) => Deed::RollBack,
-            (Standing::Brittle, 0..60) => Deed::Mend,
-            (Standing::Brittle, 60..80) => Deed::Resume,
+            (Standing::Brittle, 0..20) => Deed::Mend,
+            (Standing::Brittle, 20..40) => Deed::Skip { all: false },
+            (Standing::Brittle, 40..75) => Deed::Skip { all: true },
+            (Standing::Brittle, 75..90) => Deed::Resume,
             (Standing::Failed, 0..20) => Deed::Resume,
             (Standing::Brittle | Standing::Failed, _) => Deed::Cancel,
             _ => Deed::Leave,

@@ -149,6 +149,8 @@ pub fn compare(client: &mut impl GenericClient, model: &Model) -> Result<Found, 
              event_log AS MATERIALIZED (
                  SELECT * FROM labelled_log l
                  WHERE (c.cut IS NULL OR l.position <= c.cut) AND (c.horizon IS NULL OR l.horizon <= c.horizon)
+                     AND NOT EXISTS (SELECT FROM left_out o WHERE o.projection = '{}' AND o.position = l.position
+                                     AND o.generation < c.built)
              ),
              {},
              d AS (
@@ -158,7 +160,7 @@ pub fn compare(client: &mut impl GenericClient, model: &Model) -> Result<Found, 
              SELECT * FROM d ORDER BY key LIMIT 20
          ) d ON c.version IS NOT NULL
          ORDER BY c.what, d.key",
-        model.name, model.comparison
+        model.name, model.name, model.comparison
     );
     let (mut shown, mut differences, mut known) = (Vec::new(), Vec::new(), None);
     for row in client.query(&sql, &[])? {

@@ -232,7 +232,13 @@ impl Planner {
         let stream = self.stream();
         let append = self.append(stream);
         let event_id = Some(self.event_id());
-        Append { expect: Expect::Nothing, event_id, ..append }
+        // A live handler may refuse the flawed for good.
+        let flawless = |draft| match draft {
+            Draft { event_type: "flawed", data } => Draft { event_type: "item_added", data },
+            draft => draft,
+        };
+        let drafts = append.drafts.into_iter().map(flawless).collect();
+        Append { expect: Expect::Nothing, event_id, drafts, ..append }
     }
 
     fn hold(&mut self, longest: u64) -> Step {
@@ -277,7 +283,7 @@ impl Planner {
         let sku = (draw * draw * f64::from(SKUS)) as u32;
         let (event_type, data) = match self.rng.random_range(0..100) {
             // Some handlers cannot take it.
-            0 if self.rng.random_bool(0.1) => ("flawed", self.item(sku)),
+            0 if self.rng.random_bool(0.3) => ("flawed", self.item(sku)),
             0..70 => ("item_added", self.item(sku)),
             70..82 => ("item_removed", self.item(sku)),
             82..95 => ("voucher_given", format!(r#"{{"amount": {}}}"#, self.rng.random_range(50..=500))),

@@ -219,7 +219,7 @@ impl<'a> Rebuilder<'a> {
             return Ok("holds".to_owned());
         }
         if incomplete {
-            return Ok("differs: is being rebuilt in place".to_owned());
+            return Ok("differs, as it must".to_owned());
         }
         let now = SystemTime::now();
         let around = self.shared.timeline.between(now - Duration::from_secs(1), now).join("\n    ");
@@ -230,9 +230,11 @@ impl<'a> Rebuilder<'a> {
 }
 
 impl Rebuilder<'_> {
-    /// Whether a rebuild in place is under way. One that begins and ends between two questions takes longer than these.
+    /// Whether a rebuild in place is under way, or an event was left out that the live model still has. A rebuild that begins
+    /// and ends between two questions takes longer than these.
     fn is_incomplete(&mut self, name: &str) -> Result<bool, Fault> {
-        let sql = "SELECT EXISTS (SELECT FROM model_version WHERE projection = $1 AND mode = 'skipping')";
+        let sql = "SELECT EXISTS (SELECT FROM model_version WHERE projection = $1 AND mode = 'skipping')
+                       OR EXISTS (SELECT FROM outdated WHERE projection = $1)";
         Ok(self.session.client.query_one(sql, &[&name])?.try_get(0)?)
     }
 }

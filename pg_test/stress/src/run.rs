@@ -46,12 +46,14 @@ pub struct Options {
 /// Runs the workload in the empty database of `config`, which names a superuser.
 pub fn run(config: &Config, options: Options) -> Result<Report> {
     world::set_up(config)?;
+    world::lengthen(config)?;
     run_prepared(config, options)
 }
 
 /// The same on a server that is brought down meanwhile.
 pub fn run_with_crashes(config: &Config, options: Options, crash: Crasher) -> Result<Report> {
     world::set_up(config)?;
+    world::lengthen(config)?;
     run_all(config, options, Some(crash))
 }
 

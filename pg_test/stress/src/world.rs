@@ -31,6 +31,11 @@ pub fn set_up(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// Draws positions in vain: so far to go, several workers share the replay of a fold.
+pub fn lengthen(config: &Config) -> Result<()> {
+    run(&mut connect(config)?, "SELECT setval('refold.event_position_seq', 150000)")
+}
+
 /// The same shop on the published protocol.
 pub fn set_up_published(config: &Config) -> Result<()> {
     let mut client = connect(config)?;

@@ -9,8 +9,8 @@ by_hand AS (
             ELSE coalesce(sum(q) FILTER (WHERE event_type = 'item_removed'), 0) END,
         CASE WHEN (SELECT version FROM v) = 1 THEN 0 ELSE coalesce(sum(a), 0) END,
         bool_or(event_type = 'checked_out'),
-        format('{[1,%s)}', count(*) + 1), 0, 0) AS content
-    FROM (SELECT stream_id, event_type, (data->>'qty')::bigint AS q, (data->>'price')::bigint AS p,
+        range_agg(int8range(stream_version, stream_version + 1)), 0, 0) AS content
+    FROM (SELECT stream_id, stream_version, event_type, (data->>'qty')::bigint AS q, (data->>'price')::bigint AS p,
                  (data->>'amount')::bigint AS a FROM event_log) e
     GROUP BY stream_id
 ),

@@ -102,6 +102,26 @@ pub fn hasty_swap(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// An event that was left out, and is back after a rebuild that does not know of it.
+pub fn forgotten_skip(config: &Config) -> Result<()> {
+    set_up(config)?;
+    let (mut client, mut owner) = (connect(config)?, connect(config.clone().user(OWNER))?);
+    append_events(config, &mut client)?;
+    execute(
+        &mut owner,
+        "SELECT refold.skip_event('cart', e.position, 'on purpose'), note_skip('cart', e.position)
+         FROM (SELECT max(position) AS position FROM event_log) e",
+    )?;
+    ensure!(!is_wrong(&mut client)?, "the live model should still have the event");
+    let rebuild = "SELECT refold.rebuild_projection('cart')";
+    execute(&mut owner, rebuild)?;
+    ensure!(!is_wrong(&mut client)?, "the event was not left out");
+    execute(&mut client, "DELETE FROM refold.skipped_event")?;
+    execute(&mut owner, rebuild)?;
+    ensure!(is_wrong(&mut client)?, "the oracle did not find it");
+    Ok(())
+}
+
 /// A rebuild in place that ends without the gate: events that appends have skipped are not replayed. And while it goes
 /// on, tables that hold another prefix of the log than the job says.
 pub fn open_gate(config: &Config) -> Result<()> {

@@ -36,7 +36,7 @@ pub struct Control {
     pub run: fn(&Config) -> Result<()>,
 }
 
-pub const CONTROLS: [Control; 18] = [
+pub const CONTROLS: [Control; 19] = [
     Control { name: "finds the published protocol's loss", run: published::as_it_is },
     Control { name: "finds its loss with a last check after the release", run: published::last_check },
     Control { name: "finds its loss with a re-check before the commit", run: published::recheck },
@@ -55,6 +55,7 @@ pub const CONTROLS: [Control; 18] = [
     Control { name: "finds a swap beside an old snapshot, in that alone", run: jobs::hasty_swap },
     Control { name: "finds a shadow whose failure was forgotten", run: jobs::forgotten_failure },
     Control { name: "finds events that a rebuild in place has skipped", run: jobs::open_gate },
+    Control { name: "finds an event that was left out and is back", run: jobs::forgotten_skip },
 ];
 
 /// How long a control looks for what is wrong.
