@@ -71,9 +71,18 @@ SELECT pg_advisory_unlock(1);
 CALL wait_until('SELECT NOT EXISTS (TABLE leftovers)');
 SELECT count(*) FROM refold.rebuild_part;
 
--- In place; and by a key of two columns.
-CALL refold.rebuild_projection_concurrently('cart', in_place => true);
+-- In place one worker does it all: readers see a prefix of the log.
+SELECT refold.start_rebuild('cart', in_place => true) > 0 AS started FROM pg_advisory_lock(1);
+CALL wait_until('SELECT count(*) > 0 FROM pg_locks WHERE locktype = ''advisory'' AND NOT granted');
+SELECT count(*) FROM refold.rebuild_part;
+SELECT j.checkpoint > 0 AS has_begun,
+       (SELECT sum(c.n) FROM cart AS c) = (SELECT count(*) FROM refold.event AS e WHERE e.position <= j.checkpoint) AS is_prefix
+  FROM refold.rebuild_job AS j WHERE j.state = 'running';
+SELECT pg_advisory_unlock(1);
+CALL wait_for_job('cart', 'done');
 SELECT * FROM refold.verify_projection('cart');
+
+-- By a key of two columns.
 CALL refold.rebuild_projection_concurrently('pair');
 SELECT * FROM refold.verify_projection('pair');
 CALL refold.rebuild_projection_concurrently('pair', in_place => true);

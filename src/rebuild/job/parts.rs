@@ -58,10 +58,14 @@ pub fn may_have(catalog: &Catalog, job: i64, position: Position) -> Result<bool>
     })
 }
 
-/// Splits the rest of the replay, up to a final position; false where rows cannot be written in any order.
+/// Splits the rest of the replay, up to a final position; false where rows cannot be written in any order, or where
+/// readers see them meanwhile: a prefix of the log, not one for each part.
 pub fn split(catalog: &Catalog, job: &mut Job, up_to: Position, parts: i32) -> Result<bool> {
     const SQL: &str = "INSERT INTO refold.rebuild_part (job_id, part, parts, up_to, checkpoint) \
         SELECT $1, g.part, $2, $3, $4 FROM generate_series(0, $2 - 1) AS g (part)";
+    if job.in_place {
+        return Ok(false);
+    }
     let checked = building::checked(catalog, job)?;
     let destination = building::destination(catalog, job, &checked)?;
     if checked.projection.kind != Kind::Fold || !merge::may_update_all(catalog, &destination)? {
