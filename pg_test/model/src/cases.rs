@@ -4,6 +4,7 @@ use crate::kernel::Mode::{AccessShare, RowShare};
 use crate::program::Program;
 use crate::properties::Promise;
 use crate::protocols::append::{Append, Wrong, append};
+use crate::protocols::concurrent::WrongRollback;
 use crate::protocols::published::Variant;
 use crate::protocols::reader::reader;
 use crate::protocols::{atomic, concurrent, in_place, published};
@@ -32,8 +33,14 @@ fn fails(name: &'static str, instance: fn() -> Instance) -> Case {
 
 /// All of them, in the order of the table.
 pub fn all() -> Vec<Case> {
-    let groups =
-        [published_cases(), atomic_cases(), concurrent_cases(), in_place_cases(), without_snapshot_check()];
+    let groups = [
+        published_cases(),
+        atomic_cases(),
+        concurrent_cases(),
+        grace_cases(),
+        in_place_cases(),
+        without_snapshot_check(),
+    ];
     groups.into_iter().flatten().collect()
 }
 
@@ -172,15 +179,54 @@ fn concurrent_cases() -> Vec<Case> {
             among(broken(concurrent::Wrong::NoEpoch), [append('A', 's', 'x')])
                 .and(concurrent::rebuild("the second worker", Some(concurrent::Wrong::NoEpoch)))
         }),
+        fails("  two workers, epoch read before the batch only", || {
+            let second = concurrent::rebuild("the second worker", Some(concurrent::Wrong::EpochReadEarly));
+            among(broken(concurrent::Wrong::EpochReadEarly), [append('A', 's', 'x')]).and(second)
+        }),
+    ]
+}
+
+fn grace_cases() -> Vec<Case> {
+    fn rebuild() -> Program {
+        concurrent::rebuild_with_grace(None)
+    }
+    fn roll_back() -> Program {
+        concurrent::roll_back(None)
+    }
+    fn broken(part: WrongRollback) -> Program {
+        concurrent::roll_back(Some(part))
+    }
+    vec![
+        holds(
+            "  with a grace period, and a rollback in it",
+            &[
+                || among(rebuild(), one_row()).and(roll_back()).without_crash(),
+                || among(rebuild(), [append('A', 's', 'x')]).and(roll_back()).with_mishap(),
+                || among(rebuild(), [append('A', 's', 'x').repeatable_read()]).and(roll_back()).and(reader()),
+                || among(rebuild(), [append('A', 's', 'x').after_locking_live(AccessShare)]).and(roll_back()),
+            ],
+        ),
+        fails("  old model not kept up in the grace period", || {
+            let rebuild = concurrent::rebuild_with_grace(Some(concurrent::Wrong::OldModelNotKeptUp));
+            among(rebuild, [append('A', 's', 'x')]).and(roll_back())
+        }),
+        fails("  rollback to an old model that has failed to keep up", || {
+            among(rebuild(), [append('A', 's', 'x')])
+                .and(broken(WrongRollback::FailuresIgnored))
+                .with_mishap()
+        }),
+        fails("  rollback without the tables' locks", || {
+            among(rebuild(), [append('A', 's', 'x')]).and(broken(WrongRollback::NoTableLocks))
+        }),
     ]
 }
 
 fn in_place_cases() -> Vec<Case> {
     fn rebuild() -> Program {
-        in_place::rebuild(None)
+        in_place::rebuild("the worker", None)
     }
     fn broken(part: in_place::Wrong) -> Program {
-        in_place::rebuild(Some(part))
+        in_place::rebuild("the worker", Some(part))
     }
     vec![
         holds(
@@ -196,11 +242,19 @@ fn in_place_cases() -> Vec<Case> {
                         .without_crash()
                 },
                 || among(rebuild(), lockers()),
+                || {
+                    let second = in_place::rebuild("the second worker", None);
+                    among(rebuild(), [append('A', 's', 'x')]).and(second).without_crash()
+                },
             ],
         ),
         fails("  state read before the gate", || among(rebuild(), wrong(Wrong::StateBeforeGate))),
         fails("  state read on a snapshot older than the gate", || {
             among(rebuild(), wrong(Wrong::StateOnOlderSnapshot))
+        }),
+        fails("  two workers, and no epoch", || {
+            among(broken(in_place::Wrong::NoEpoch), [append('A', 's', 'x')])
+                .and(in_place::rebuild("the second worker", Some(in_place::Wrong::NoEpoch)))
         }),
         fails("  watermark by max(position)", || among(broken(in_place::Wrong::WatermarkByMax), two_rows())),
         fails("  last stretch with the gate open", || {
@@ -222,7 +276,7 @@ fn without_snapshot_check() -> Vec<Case> {
         &[
             || among(atomic::rebuild("the rebuild", None), appends()),
             || among(concurrent::rebuild("the worker", None), appends()).without_crash(),
-            || among(in_place::rebuild(None), appends()).without_crash(),
+            || among(in_place::rebuild("the worker", None), appends()).without_crash(),
         ],
     )]
 }

@@ -43,11 +43,31 @@ pub enum Phase {
 }
 
 /// The projection's row in the registry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Projection {
     pub phase: Phase,
     pub logic: u8,
+    /// Of the other model: the next one, or in a grace period the one before.
+    pub other_logic: u8,
     pub generation: u8,
+}
+
+impl Default for Projection {
+    fn default() -> Self {
+        Self { phase: Phase::Active, logic: 0, other_logic: 1, generation: 0 }
+    }
+}
+
+impl Projection {
+    /// The new logic is live, and appends know of one model only.
+    pub fn rebuilt(self) -> Self {
+        Self { phase: Phase::Active, logic: self.other_logic, other_logic: self.other_logic + 1, ..self }
+    }
+
+    /// Two models have changed places.
+    pub fn swapped(self, phase: Phase) -> Self {
+        Self { phase, logic: self.other_logic, other_logic: self.logic, ..self }
+    }
 }
 
 /// The row of a background job: how far it is.
@@ -67,6 +87,8 @@ pub enum Stage {
     /// Appends know of it; what is to be filled is not empty yet.
     Emptying,
     Waiting,
+    /// The new model is live, and the old one is kept up.
+    Grace,
     Finished,
 }
 

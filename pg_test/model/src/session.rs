@@ -52,6 +52,8 @@ pub struct Session {
     pub ignores_invalidations: bool,
     /// By which a worker knows that the job is still its own.
     pub epoch: Option<u8>,
+    /// Whether it looks at that when it writes the job's row.
+    pub fenced: bool,
     /// Inside a commit nothing interrupts.
     pub committing: bool,
 }
@@ -69,6 +71,7 @@ impl Session {
             cache: None,
             ignores_invalidations: false,
             epoch: None,
+            fenced: false,
             committing: false,
         }
     }
@@ -274,12 +277,28 @@ impl Act<'_> {
             Locked::Yes | Locked::Changed => {}
         }
         let epoch = self.db.job.newest().epoch;
-        if self.me.epoch.is_some_and(|own| own != epoch) {
+        if self.me.fenced && self.me.epoch != Some(epoch) {
             self.say(|| "finds that another worker has the job".into());
             self.abort();
             return Flow::End;
         }
         self.db.job.write(self.me.xid(), Job { stage, done, epoch });
+        Flow::Next
+    }
+
+    /// Whether, as a new snapshot sees it, nobody has taken the job from this worker.
+    pub fn owns_job(&self) -> bool {
+        self.me.epoch == Some(self.db.job.seen_by(&self.newest()).epoch)
+    }
+
+    /// Takes the job from its worker, in whose name nothing is written any more.
+    pub fn end_job(&mut self) -> Flow {
+        match self.db.job.lock(self.me.xid(), None, &self.db.transactions) {
+            Locked::Busy => return Flow::Wait,
+            Locked::Yes | Locked::Changed => {}
+        }
+        let job = *self.db.job.newest();
+        self.db.job.write(self.me.xid(), Job { stage: Stage::Finished, epoch: job.epoch + 1, ..job });
         Flow::Next
     }
 

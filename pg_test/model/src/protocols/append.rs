@@ -240,11 +240,18 @@ fn apply_to_live(act: &mut Act<'_>) -> Flow {
 /// In a subtransaction: what fails here does not fail the append.
 fn mirror(act: &mut Act<'_>) -> Flow {
     let Some(event) = own_event(act) else { return Flow::Next };
-    let flow = act.apply(Table::Shadow, event, act.me.memory.projection.logic + 1);
+    let flow = act.apply(Table::Shadow, event, act.me.memory.projection.other_logic);
     if flow == Flow::Next {
-        act.say(|| "applies it to the shadow with the new logic".into());
+        let which = other_logic(act);
+        act.say(|| format!("applies it to the shadow with {which} logic"));
     }
     flow
+}
+
+/// In words: by age.
+fn other_logic(act: &Act<'_>) -> &'static str {
+    let Projection { logic, other_logic, .. } = act.me.memory.projection;
+    if other_logic > logic { "the new" } else { "the old" }
 }
 
 fn fail_to_mirror(act: &mut Act<'_>) -> Flow {
@@ -254,6 +261,7 @@ fn fail_to_mirror(act: &mut Act<'_>) -> Flow {
     act.db.mishaps -= 1;
     let failure = (act.me.memory.projection.generation, act.me.xid());
     act.db.mirror_failures.push(failure);
-    act.say(|| "the new logic fails on it: writes a row in mirror_failure instead".into());
+    let which = other_logic(act);
+    act.say(|| format!("{which} logic fails on it: writes a row in mirror_failure instead"));
     Flow::Next
 }

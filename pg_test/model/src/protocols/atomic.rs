@@ -124,7 +124,7 @@ fn merge(act: &mut Act<'_>) -> Flow {
         })
         .collect();
     act.write_rows(Table::Live, rows);
-    flip(act, |Projection { phase, logic, generation }| Projection { phase, logic: logic + 1, generation });
+    flip(act, Projection::rebuilt);
     act.say(|| "merges its copy into the live table, and writes the new generation".into());
     Flow::Next
 }

@@ -1,7 +1,7 @@
-//! refold's concurrent rebuild: building, mirroring, waiting for old snapshots, swap. A worker in many transactions,
-//! which starts again where the job's row says.
+//! refold's concurrent rebuild: building, mirroring, waiting for old snapshots, swap, and a grace period if asked for. A
+//! worker in many transactions, which starts again where the job's row says.
 
-use super::steps::{flip, gate_or, read_checkpoint, replay_into, take_job, watermark};
+use super::steps::{Fence, flip, gate_or, read_checkpoint, replay_into, require_own, take_job, watermark};
 use crate::database::{Phase, Projection, Stage, Table};
 use crate::kernel::{Mode, Snapshot, Target};
 use crate::program::{Flow, Program};
@@ -22,24 +22,40 @@ pub enum Wrong {
     ShadowKept,
     /// A worker does not look whether the job is still its own.
     NoEpoch,
+    /// It looks before it replays a batch, and not when it writes the checkpoint.
+    EpochReadEarly,
+    /// In the grace period appends know of the new model only.
+    OldModelNotKeptUp,
 }
 
 pub fn rebuild(name: &str, wrong: Option<Wrong>) -> Program {
-    let program = take_job(Program::new(name), |stage| match stage {
+    worker(name, Stage::Finished, wrong)
+}
+
+/// Its old model is kept up after the swap, until the grace period ends, whenever that is.
+pub fn rebuild_with_grace(wrong: Option<Wrong>) -> Program {
+    worker("the worker", Stage::Grace, wrong)
+}
+
+fn worker(name: &str, after_swap: Stage, wrong: Option<Wrong>) -> Program {
+    let fence = match wrong {
+        Some(Wrong::NoEpoch) => Fence::None,
+        Some(Wrong::EpochReadEarly) => Fence::AtRead,
+        _ => Fence::AtWrite,
+    };
+    let program = take_job(Program::new(name), fence, |stage| match stage {
         Stage::Building => "building",
         Stage::Emptying => "emptying",
         Stage::Waiting => "waiting",
+        Stage::Grace => "grace",
         Stage::Finished => "finished",
     });
-    let program = match wrong {
-        Some(Wrong::NoEpoch) => program.label("building").quietly(|act| {
-            act.me.epoch = None;
-            Flow::Next
-        }),
-        _ => program.label("building"),
-    };
+    let program = program.label("building");
+    let program = if fence == Fence::AtRead { program.quietly(require_own) } else { program };
     let program = wait_for_snapshots(mirror(build(program), wrong), wrong);
-    back_to_building(swap(program, wrong), wrong).label("finished").quietly(|act| {
+    let program = back_to_building(swap(program, after_swap, wrong), wrong);
+    let program = if after_swap == Stage::Grace { end_grace(program) } else { program };
+    program.label("finished").quietly(|act| {
         act.abort();
         Flow::End
     })
@@ -91,7 +107,7 @@ fn note_old_snapshots(act: &mut Act<'_>) -> Flow {
 }
 
 /// A short lock on both tables, and not the gate; then the heaps change places.
-fn swap(program: Program, wrong: Option<Wrong>) -> Program {
+fn swap(program: Program, after: Stage, wrong: Option<Wrong>) -> Program {
     let program = match wrong {
         Some(Wrong::SwapUnderGate) => gate_or(program.label("swap"), "swap")
             .lock(Target::Live, Mode::AccessExclusive)
@@ -100,23 +116,98 @@ fn swap(program: Program, wrong: Option<Wrong>) -> Program {
         _ => lock_tables(program).then(look_for_failures),
     };
     program
-        .then(|act| {
-            let flow = act.write_job(Stage::Finished, 0);
+        .then(move |act| {
+            let flow = act.write_job(after, 0);
             if flow != Flow::Next {
                 return flow;
             }
-            let shadow = act.db.heap_of(Table::Shadow);
-            act.db.live.write(act.me.xid(), shadow);
-            flip(act, |Projection { logic, generation, .. }| Projection {
-                phase: Phase::Active,
-                logic: logic + 1,
-                generation,
-            });
-            act.say(|| "exchanges the storage of live and shadow".into());
-            Flow::Next
+            exchange(act, |projection| match (after, wrong) {
+                (Stage::Grace, Some(Wrong::OldModelNotKeptUp)) => projection.swapped(Phase::Active),
+                (Stage::Grace, _) => projection.swapped(Phase::Mirroring),
+                _ => projection.rebuilt(),
+            })
+        })
+        .commit_and_invalidate()
+        .quietly(move |_| if after == Stage::Grace { Flow::To("go on to grace") } else { Flow::End })
+}
+
+fn exchange(act: &mut Act<'_>, change: impl FnOnce(Projection) -> Projection) -> Flow {
+    let shadow = act.db.heap_of(Table::Shadow);
+    act.db.live.write(act.me.xid(), shadow);
+    flip(act, change);
+    act.say(|| "exchanges the storage of live and shadow".into());
+    Flow::Next
+}
+
+/// Its time can be over at any moment. Under the gate appends forget the old model.
+fn end_grace(program: Program) -> Program {
+    let program = program
+        .label("go on to grace")
+        .begin(Isolation::ReadCommitted)
+        .label("grace")
+        .lock(Target::Rebuild, Mode::Exclusive)
+        .quietly(require_own);
+    gate_or(program.label("end of grace"), "end of grace")
+        .then(|act| {
+            let flow = act.write_job(Stage::Finished, 0);
+            if flow == Flow::Next {
+                flip(act, |projection| Projection { phase: Phase::Active, ..projection });
+                act.say(|| "ends the grace period: sets the state to active".into());
+            }
+            flow
         })
         .commit_and_invalidate()
         .quietly(|_| Flow::End)
+}
+
+/// One part of a rollback wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrongRollback {
+    /// It does not look whether the old model has taken every event.
+    FailuresIgnored,
+    /// It exchanges the storage without the tables' locks.
+    NoTableLocks,
+}
+
+/// The roles exchanged: the old model, which appends have kept up since the swap, becomes the live one again. Nobody is
+/// waited for who keeps a snapshot: each is younger than the flip, since when both models have taken every event.
+pub fn roll_back(wrong: Option<WrongRollback>) -> Program {
+    let program = Program::new("the rollback")
+        .may_crash()
+        .then(|act| match act.db.job.seen_by(&act.newest()).stage {
+            Stage::Grace => Flow::Next,
+            Stage::Finished => Flow::End,
+            _ => Flow::Wait,
+        })
+        .begin(Isolation::ReadCommitted)
+        .lock(Target::Rebuild, Mode::Exclusive)
+        .quietly(|act| match act.db.job.seen_by(&act.newest()).stage {
+            Stage::Grace => Flow::Next,
+            _ => Flow::To("back"),
+        });
+    let program = match wrong {
+        Some(WrongRollback::NoTableLocks) => program,
+        _ => lock_tables(program),
+    };
+    let program = match wrong {
+        Some(WrongRollback::FailuresIgnored) => program,
+        _ => program.then(look_for_failures),
+    };
+    program
+        .then(|act| {
+            let flow = act.end_job();
+            if flow != Flow::Next {
+                return flow;
+            }
+            exchange(act, |projection| projection.swapped(Phase::Active))
+        })
+        .commit_and_invalidate()
+        .quietly(|_| Flow::End)
+        .label("back")
+        .quietly(|act| {
+            act.abort();
+            Flow::End
+        })
 }
 
 /// Both, or neither and again.

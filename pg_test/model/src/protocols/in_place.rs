@@ -1,7 +1,7 @@
 //! refold's rebuild in place: live is emptied and replayed into, appends skip it meanwhile, readers see a prefix of the
 //! log that is labelled with its position.
 
-use super::steps::{flip, gate_or, read_checkpoint, replay_into, take_job, watermark};
+use super::steps::{Fence, flip, gate_or, read_checkpoint, replay_into, take_job, watermark};
 use crate::database::{Phase, Projection, Stage, Table};
 use crate::program::{Flow, Program};
 use crate::session::{Act, Isolation};
@@ -15,14 +15,17 @@ pub enum Wrong {
     LastStretchWithoutGate,
     /// Live is emptied for older snapshots too.
     Truncate,
+    /// A worker does not look whether the job is still its own.
+    NoEpoch,
 }
 
-pub fn rebuild(wrong: Option<Wrong>) -> Program {
-    let program = take_job(Program::new("the worker"), |stage| match stage {
+pub fn rebuild(name: &str, wrong: Option<Wrong>) -> Program {
+    let fence = if wrong == Some(Wrong::NoEpoch) { Fence::None } else { Fence::AtWrite };
+    let program = take_job(Program::new(name), fence, |stage| match stage {
         Stage::Building => "beginning",
         Stage::Emptying => "emptying",
         Stage::Waiting => "building",
-        Stage::Finished => "finished",
+        Stage::Grace | Stage::Finished => "finished",
     });
     let program = gate_or(program.label("beginning"), "beginning")
         .then(begin_skipping)
@@ -91,11 +94,7 @@ fn end_skipping(act: &mut Act<'_>) -> Flow {
     let limit = act.db.last_value;
     let flow = replay_into(act, Table::Live, limit, Stage::Finished);
     if flow == Flow::Next {
-        flip(act, |Projection { logic, generation, .. }| Projection {
-            phase: Phase::Active,
-            logic: logic + 1,
-            generation,
-        });
+        flip(act, Projection::rebuilt);
         act.say(|| "sets the state to active".into());
     }
     flow

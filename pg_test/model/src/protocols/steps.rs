@@ -31,16 +31,40 @@ pub fn read_last_drawn(act: &mut Act<'_>) {
     act.say(|| format!("reads the sequence: last position {limit}"));
 }
 
+/// When a worker looks whether the job is still its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fence {
+    /// When it writes the job's row, which nobody else can write then.
+    AtWrite,
+    /// Only when it begins with what it writes later.
+    AtRead,
+    None,
+}
+
 /// A worker's start, the first and each after a crash: makes the job its own, and goes on where the job is.
-pub fn take_job(program: Program, go_on: fn(Stage) -> &'static str) -> Program {
+pub fn take_job(program: Program, fence: Fence, go_on: fn(Stage) -> &'static str) -> Program {
     program
         .restarts_at("start")
         .label("start")
         .begin(Isolation::ReadCommitted)
         .then(|act| act.take_job())
         .commit()
+        .quietly(move |act| {
+            act.me.fenced = fence == Fence::AtWrite;
+            Flow::Next
+        })
         .begin(Isolation::ReadCommitted)
         .quietly(move |act| Flow::To(go_on(act.db.job.seen_by(&act.newest()).stage)))
+}
+
+/// Ends where the job is another worker's by now.
+pub fn require_own(act: &mut Act<'_>) -> Flow {
+    if act.owns_job() {
+        return Flow::Next;
+    }
+    act.say(|| "finds that the job is not its own any more".into());
+    act.abort();
+    Flow::End
 }
 
 /// Reads how far the job is, at the start of a transaction that goes on from there.
@@ -54,7 +78,7 @@ pub fn read_checkpoint(program: Program) -> Program {
 /// Replays from the checkpoint up to a position with the new logic, and writes the new checkpoint: one transaction.
 pub fn replay_into(act: &mut Act<'_>, table: Table, limit: Position, stage: Stage) -> Flow {
     let done = act.me.memory.done;
-    let logic = act.read_projection(act.newest()).logic + 1;
+    let logic = act.read_projection(act.newest()).other_logic;
     let events = act.read_log(done, limit);
     for &event in &events {
         match act.apply(table, event, logic) {
