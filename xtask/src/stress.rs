@@ -69,7 +69,7 @@ pub fn run(pg: &Postgres, args: &Args) -> Result<ExitCode> {
         let result = run_once(&server, options, args.crashes).and_then(|report| {
             print!("{report}");
             killed += usize::try_from(report.killed_backends())?;
-            server_log::check_after_kills(&server.log_file(), killed)
+            server_log::check_after_random_kills(&server.log_file(), killed)
         });
         if let Err(error) = result {
             println!("logs: {}", server.preserve_logs()?.display());
@@ -148,7 +148,7 @@ pub fn crash_smoke_test(pg: &Postgres, report: &mut Report) -> Result<()> {
         if run.numbers.deeds_like("killed") == 0 || run.numbers.events == 0 {
             return Err(anyhow!("nothing was tested: {:#?}", run.numbers));
         }
-        server_log::check_after_kills(&server.log_file(), usize::try_from(run.killed_backends())?)
+        server_log::check_after_random_kills(&server.log_file(), usize::try_from(run.killed_backends())?)
     });
     if report.failures() > failures_before {
         println!("logs: {}", server.preserve_logs()?.display());
