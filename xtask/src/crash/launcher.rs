@@ -55,6 +55,7 @@ pub fn run(server: &Server, run: &mut Run) -> Result<usize> {
     run.case("launcher: a worker that was ended is replaced", || is_replaced(&mut world));
     run.case("launcher: waits for its worker, whatever it reads meanwhile", || waits(&mut world));
     run.case("launcher: only the database that is named", || only_named(&mut world, &mut other));
+    run.case("launcher: a database that is dropped with its job at work", || dropped(&mut world));
     Ok(killed)
 }
 
@@ -149,6 +150,20 @@ fn only_named(world: &mut World, other: &mut World) -> Result<()> {
     client.batch_execute("ALTER SYSTEM RESET refold.database").map_err(explain)?;
     wake(&mut client)?;
     finish(&CONCURRENT, other)
+}
+
+/// Nobody misses it: not the launcher, nor the jobs of other databases.
+fn dropped(world: &mut World) -> Result<()> {
+    let doomed = World::create(world.server)?;
+    let mut doorman = doomed.connect_passing()?;
+    park(&CONCURRENT, &mut doorman)?;
+    let mut client = world.connect_passing()?;
+    client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", doomed.database)).map_err(explain)?;
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'refold rebuild'";
+    let left: i64 = client.query_one(left, &[]).map_err(explain)?.try_get(0)?;
+    ensure!(left == 0, "{left} workers are left");
+    wake(&mut client)?;
+    is_replaced(world)
 }
 
 fn wake(client: &mut Client) -> Result<()> {

@@ -3,12 +3,13 @@
 //! `world` is the database that is hit and `ledger` what its clients were told; `victim` says who comes to which
 //! waitpoint, `case` parks and kills it there, `checks` looks at everything afterwards. `scarce` has no crash, but a
 //! full disk, a full lock table, no connection left. `late_failure` is an append that
-//! comes at the worst moment; `launcher` has jobs that nobody resumes;
+//! comes at the worst moment, `idlers` are transactions that do not end; `launcher` has jobs that nobody resumes;
 //! `standby` reads on another server, which `promotion` makes the primary. `controls` breaks things and wants them found.
 
 mod case;
 mod checks;
 mod controls;
+mod idlers;
 mod imported;
 mod late_failure;
 mod launcher;
@@ -130,6 +131,7 @@ fn crashes(server: &Server, sample: bool, run: &mut Run) -> Result<usize> {
         count(run.case(&name, || prepared::run(kill, &mut world)), kill);
     }
     run.case(late_failure::NAME, || late_failure::run(&mut world));
+    run.case(idlers::NAME, || idlers::run(&mut world));
     Ok(killed)
 }
 
