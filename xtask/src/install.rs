@@ -12,6 +12,7 @@ use std::process::Stdio;
 use std::{fs, iter};
 
 use crate::toolchain::Postgres;
+use crate::upgrade::{Releases, Script};
 use crate::workspace::{self, EXTENSION, Workspace};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Extension {
     pub control: String,
     pub script: String,
     pub version: String,
+    /// The steps from the released versions to this one; a test adds what it needs.
+    pub further: Vec<Script>,
 }
 
 /// Compiles the extension for `pg` and generates its install script.
@@ -44,7 +47,8 @@ pub fn build_with(pg: &Postgres, profile: Profile, features: &[&str]) -> Result<
         .replace("@CARGO_VERSION@", &workspace.version);
     let script = install_script(&library, &control)
         .with_context(|| format!("cannot generate the install script from {}", library.display()))?;
-    Ok(Extension { library, control, script, version: workspace.version })
+    let further = Releases::read(&workspace)?.steps()?;
+    Ok(Extension { library, control, script, version: workspace.version, further })
 }
 
 fn compile(workspace: &Workspace, pg: &Postgres, profile: Profile, features: &[&str]) -> Result<PathBuf> {
@@ -109,7 +113,10 @@ impl Extension {
         let script = folder.join(self.script_name());
         replace(&library, 0o755, |path| fs::copy(&self.library, path).map(drop))?;
         replace(&control, 0o644, |path| fs::write(path, &self.control))?;
-        replace(&script, 0o644, |path| fs::write(path, &self.script))
+        replace(&script, 0o644, |path| fs::write(path, &self.script))?;
+        self.further.iter().try_for_each(|script| {
+            replace(&folder.join(&script.name), 0o644, |path| fs::write(path, &script.text))
+        })
     }
 }
 

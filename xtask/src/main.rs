@@ -25,6 +25,7 @@ mod stage;
 mod stress;
 mod test;
 mod toolchain;
+mod upgrade;
 mod workdir;
 mod workspace;
 
@@ -61,10 +62,12 @@ enum Task {
     Endurance(endurance::Args),
     /// Dump and restore in every way, and look whether the store goes on
     Dump(dump::Args),
+    /// Upgrade from every released version, and compare with a fresh installation object by object
+    Upgrade(upgrade::Args),
     /// Measure refold beside bare SQL and other event stores
     Bench(bench::Args),
     /// Run every test: format, lints, unit, pgspot, regress, isolation, the documentation's SQL, the demo's, stress, crashes,
-    /// dumps, endurance, bench
+    /// dumps, upgrades, endurance, bench
     Test,
     /// Explore every interleaving of small instances of the protocols: those that lose events, and refold's
     Model(model::Args),
@@ -124,6 +127,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Crash(args) => return crash::run(&pg, &args),
         Task::Endurance(args) => return endurance::run(&pg, &args),
         Task::Dump(args) => return dump::run(&pg, &args),
+        Task::Upgrade(args) => return upgrade::run(&pg, &args),
         Task::Bench(args) => return bench::run(&pg, &args),
         Task::Test => return test::all(&pg),
         Task::Model(args) => return model::run(&pg, &args),

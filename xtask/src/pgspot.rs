@@ -12,6 +12,7 @@ use crate::install::{self, Extension, Profile};
 use crate::packages;
 use crate::report::Report;
 use crate::toolchain::Postgres;
+use crate::upgrade::{Releases, Script};
 use crate::workspace::{self, Workspace};
 
 /// What `pip` installs, into a folder of this checkout.
@@ -39,18 +40,25 @@ pub fn run(pg: &Postgres, report: &mut Report) -> Result<()> {
             return Ok(());
         }
     };
-    for (name, script) in scripts(&extension) {
+    for Script { name, text } in scripts(&extension)? {
         let file = folder.join(&name);
-        fs::write(&file, script)?;
+        fs::write(&file, text)?;
         report.case(&format!("pgspot {name}"), || check(&program, &file));
     }
     report.case("pgspot: controls", || controls(&program, &folder));
     Ok(())
 }
 
-/// The scripts of `CREATE EXTENSION` and `ALTER EXTENSION`, by the names under which they are installed.
-fn scripts(extension: &Extension) -> Vec<(String, String)> {
-    vec![(extension.script_name(), extension.script.clone())]
+/// The scripts of `CREATE EXTENSION` and `ALTER EXTENSION`, by the names under which they are installed. A step goes after
+/// the script of the version that it begins at: only so pgspot knows what it replaces.
+fn scripts(extension: &Extension) -> Result<Vec<Script>> {
+    let releases = Releases::read(&Workspace::current()?)?;
+    let mut scripts = vec![Script { name: extension.script_name(), text: extension.script.clone() }];
+    for step in &extension.further {
+        let text = releases.before(step)?.text.clone() + &step.text;
+        scripts.push(Script { name: step.name.clone(), text });
+    }
+    Ok(scripts)
 }
 
 fn check(program: &Path, script: &Path) -> Result<()> {

@@ -9,7 +9,9 @@ use crate::regress::{Selection, Suite, run_suite};
 use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
-use crate::{bench, checks, crash, demo, doc_sql, dump, endurance, model, pgspot, server_log, stress};
+use crate::{
+    bench, checks, crash, demo, doc_sql, dump, endurance, model, pgspot, server_log, stress, upgrade,
+};
 
 /// `cargo xtask test`: everything.
 pub fn all(pg: &Postgres) -> Result<ExitCode> {
@@ -45,6 +47,9 @@ pub fn all(pg: &Postgres) -> Result<ExitCode> {
     }
     if let Err(error) = dump::smoke_tests(pg, &mut report) {
         report.case("dump", || Err(error));
+    }
+    if let Err(error) = upgrade::smoke_tests(pg, &mut report) {
+        report.case("upgrade", || Err(error));
     }
     Ok(report.close())
 }

@@ -1,0 +1,20 @@
+-- A version to test upgrades with: something of each kind that a real one may change.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+LOCK TABLE refold.gate IN SHARE ROW EXCLUSIVE MODE;
+ALTER TABLE refold.skipped_event ADD COLUMN ticket text DEFAULT 'none';
+COMMENT ON COLUMN refold.skipped_event.ticket IS 'where it was decided';
+ALTER TABLE refold.skipped_event ADD CONSTRAINT ticket_given CHECK (ticket <> '');
+CREATE INDEX skipped_event_ticket_idx ON refold.skipped_event (ticket);
+CREATE TRIGGER told AFTER INSERT ON refold.skipped_event FOR EACH STATEMENT EXECUTE FUNCTION refold._invalidate_registry();
+ALTER TABLE refold.skipped_event ENABLE ALWAYS TRIGGER told;
+CREATE FUNCTION refold.count_events(event_type text) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS 'SELECT count(*) FROM refold.event AS e WHERE e.event_type = $1';
+COMMENT ON FUNCTION refold.count_events(text) IS 'how many events of a type there are';
+REVOKE EXECUTE ON FUNCTION refold.count_events(text) FROM PUBLIC;
+CREATE VIEW refold.tickets AS SELECT s.ticket, count(*) AS events FROM refold.skipped_event AS s GROUP BY s.ticket;
+COMMENT ON VIEW refold.tickets IS 'what was decided where';
+GRANT SELECT ON refold.tickets TO pg_monitor;
+CREATE TABLE refold.ticket (ticket text PRIMARY KEY, closed boolean NOT NULL);
+COMMENT ON TABLE refold.ticket IS 'Tickets.';
+SELECT pg_extension_config_dump('refold.ticket', '');
+CREATE TYPE refold.verdict AS ENUM ('good', 'bad');
+COMMENT ON TYPE refold.verdict IS 'of a ticket';
