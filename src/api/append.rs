@@ -32,26 +32,20 @@ fn append_events(call: &Call) -> Result<Option<Datum>> {
     refuse_in_handler("append events")?;
     require_open()?;
     let stream = StreamId::new(call.get(0))?;
-    let text = jsonb::to_text(call.datum(1).ok_or_else(|| Error::null_argument("events"))?)?;
+    let array = call.datum(1).ok_or_else(|| Error::null_argument("events"))?;
     let expected = ExpectedVersion::new(call.get(2))?;
     let no_metadata = jsonb::from_text("{}");
-    let events = batch::parse(&text, process::check_interrupts)?
+    let events = batch::read(array)?
         .into_iter()
         .enumerate()
         .map(|(index, element)| {
             process::check_interrupts();
-            let jsonb = |name: &str, text: &str| {
-                payload(name, Some(jsonb::from_text(text)))
-                    .map_err(|error| error.at(&batch::place(index, name)))
-            };
+            let at = |name| move |error: Error| error.at(&batch::place(index, name));
             Ok(NewEvent {
-                event_type: EventType::new(Some(element.event_type))
-                    .map_err(|error| error.at(&batch::place(index, "type")))?,
-                data: jsonb("data", element.data.get())?,
-                metadata: match element.metadata {
-                    Some(metadata) => jsonb("metadata", metadata.get())?,
-                    None => no_metadata,
-                },
+                event_type: EventType::new(Some(element.event_type.to_owned())).map_err(at("type"))?,
+                data: payload("data", Some(element.data)).map_err(at("data"))?,
+                metadata: payload("metadata", Some(element.metadata.unwrap_or(no_metadata)))
+                    .map_err(at("metadata"))?,
                 event_id: element.event_id,
             })
         })

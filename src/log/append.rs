@@ -7,7 +7,7 @@ use crate::pg::catalog::{self, Catalog};
 use crate::pg::event_tuple::{self, Event};
 use crate::pg::last_version::{Seen, last_version};
 use crate::pg::waitpoint::{self, Waitpoint};
-use crate::pg::{call, identity, locks, process, sequence, snapshot, spi};
+use crate::pg::{call, identity, locks, log_table, process, sequence, snapshot, spi};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use uuid::Uuid;
@@ -73,7 +73,10 @@ pub trait Observer {
     /// Once the events are complete, before they are written; without them where they are not wanted.
     fn before_insert(&mut self, events: Vec<Draft>);
 
-    /// After the events were written and the triggers have fired.
+    /// What the log's trigger does after the events were written: called where they went in without a statement.
+    fn apply(&mut self) -> Result<()>;
+
+    /// After the events were written and applied.
     fn after_insert(&mut self) -> Result<()>;
 }
 
@@ -124,15 +127,15 @@ pub fn append(
     for (_, row) in &mut rows {
         row.horizon = Some(horizon);
     }
-    // A single row goes in by its columns: nothing reads it as a value where no projection does.
-    let formed = if rows.len() > 1 || observer.wants_events() {
-        Drafts { catalog: &catalog, rows: &rows }.form()
-    } else {
-        Vec::new()
-    };
-    let events: Vec<_> = formed.iter().map(|draft| draft.datum).collect();
-    observer.before_insert(formed);
-    identity::as_refold(catalog.owner, || insert(&catalog, &rows, &events))?;
+    let drafts = Drafts { catalog: &catalog, rows: &rows };
+    observer.before_insert(if observer.wants_events() { drafts.form() } else { Vec::new() });
+    identity::as_refold(catalog.owner, || {
+        if log_table::insert(&catalog, rows.iter().map(|(_, row)| row))? {
+            observer.apply()
+        } else {
+            insert(&drafts)
+        }
+    })?;
     observer.after_insert()?;
     waitpoint::reach(Waitpoint::AppendReturning);
 
@@ -185,20 +188,17 @@ fn rows(stream_id: pg_sys::Datum, version: i64, events: Vec<NewEvent>) -> Result
         .collect()
 }
 
-/// Writes the rows; several go in as `events`, the same as values of type `refold.event`.
-fn insert(catalog: &Catalog, rows: &[(EventType, Event)], events: &[pg_sys::Datum]) -> Result<()> {
-    match rows {
-        [(_, row)] => {
-            let plan = spi::kept(&INSERT, catalog.event, || {
-                spi::Plan::prepare(INSERT_SQL, &event_tuple::COLUMN_TYPES)
-            })?;
-            spi::execute(plan, &row.columns(), None)?;
-        }
-        _ => {
-            let array = event_tuple::array(catalog, events);
-            let prepare = || spi::Plan::prepare(INSERT_ARRAY_SQL, &[catalog.event_array]);
-            spi::execute(spi::kept(&INSERT_ARRAY, catalog.event, prepare)?, &[Some(array)], None)?;
-        }
+/// Writes the rows by a statement, whose triggers apply them. Several go in as values of type `refold.event`.
+fn insert(Drafts { catalog, rows }: &Drafts) -> Result<()> {
+    if let [(_, row)] = rows {
+        let plan =
+            spi::kept(&INSERT, catalog.event, || spi::Plan::prepare(INSERT_SQL, &event_tuple::COLUMN_TYPES))?;
+        spi::execute(plan, &row.columns(), None)?;
+        return Ok(());
     }
+    let formed = Drafts { catalog, rows }.form();
+    let array = event_tuple::array(catalog, &formed.iter().map(|draft| draft.datum).collect::<Vec<_>>());
+    let prepare = || spi::Plan::prepare(INSERT_ARRAY_SQL, &[catalog.event_array]);
+    spi::execute(spi::kept(&INSERT_ARRAY, catalog.event, prepare)?, &[Some(array)], None)?;
     Ok(())
 }

@@ -19,6 +19,8 @@ pub struct Catalog {
     pub event_array: pg_sys::Oid,
     /// The sequence of positions.
     pub positions: pg_sys::Oid,
+    /// The functions of the log's BEFORE INSERT and AFTER INSERT triggers; InvalidOid where one is missing.
+    pub insert_triggers: [pg_sys::Oid; 2],
     /// Who owns the log: internal statements run as this role.
     pub owner: pg_sys::Oid,
 }
@@ -34,6 +36,25 @@ fn relation(namespace: pg_sys::Oid, name: &CStr) -> Result<pg_sys::Oid> {
         return Err(Error::damaged(format!("relation refold.{} does not exist", name.to_string_lossy())));
     }
     Ok(oid)
+}
+
+/// A function without arguments, or InvalidOid.
+fn function(namespace: pg_sys::Oid, name: &CStr) -> pg_sys::Oid {
+    // SAFETY: a syscache look-up inside a transaction, by a C string, an empty oidvector that the look-up only reads, and
+    // a schema.
+    unsafe {
+        let arguments = pg_sys::buildoidvector(std::ptr::null(), 0);
+        let oid = pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
+            pg_sys::Anum_pg_proc_oid as pg_sys::AttrNumber,
+            name.as_ptr().into(),
+            arguments.into(),
+            namespace.into(),
+            pg_sys::Datum::from(0),
+        );
+        pg_sys::pfree(arguments.cast());
+        oid
+    }
 }
 
 /// Who owns a relation; XX001 if there is none.
@@ -66,6 +87,7 @@ fn look_up() -> Result<Catalog> {
         event_type,
         event_array,
         positions: relation(namespace, c"event_position_seq")?,
+        insert_triggers: [c"_admit_insert", c"_apply_insert"].map(|name| function(namespace, name)),
         owner: owner_of(event)?,
     })
 }

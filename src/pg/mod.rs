@@ -23,6 +23,7 @@ pub mod jsonb;
 pub mod last_version;
 pub mod latch;
 pub mod locks;
+pub mod log_table;
 pub mod memory;
 pub mod procedure;
 pub mod process;

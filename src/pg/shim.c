@@ -92,6 +92,8 @@ TableScanDesc refold_begin_databases(void);
 const char *refold_next_database(TableScanDesc scan, Oid *oid);
 int			refold_pid_of(int backend);
 void		refold_install_hooks(void);
+bool		refold_checks_are_ours(void);
+ErrorData  *refold_take_error(MemoryContext caller);
 
 /* Adds the line `projection "cart", event "item_added" of stream "cart-1", position 17` to an error's context. */
 static void
@@ -185,6 +187,13 @@ take_error(MemoryContext caller, RefoldScope *outer)
 	FlushErrorState();
 	current_scope = outer;
 	return error;
+}
+
+/* For the other files here, where no user code runs. */
+ErrorData *
+refold_take_error(MemoryContext caller)
+{
+	return take_error(caller, current_scope);
 }
 
 /* Prepares and keeps a plan; the caller is connected to SPI. */
@@ -660,6 +669,13 @@ check_perms(List *range_table, bool report)
 	return next_check_perms == NULL || next_check_perms(range_table, report);
 }
 #endif
+
+/* Whether nobody else checks, or records, each access to a table: an access without a statement would pass them by. */
+bool
+refold_checks_are_ours(void)
+{
+	return ExecutorCheckPerms_hook == check_perms && next_check_perms == NULL;
+}
 
 /* The gate must not stay closed for as long as a prepared transaction may live. */
 static void

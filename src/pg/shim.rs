@@ -1,5 +1,6 @@
 //! What `shim.c` offers, and the scope in which user code runs.
 
+use super::jsonb::RawElement;
 use crate::error::{Error, ForeignError, Result};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -162,6 +163,20 @@ unsafe extern "C-unwind" {
         modes: *const pg_sys::LOCKMODE,
         timeouts_ms: *const c_int,
         granted: *mut bool,
+    ) -> *mut pg_sys::ErrorData;
+    // In event_array.c.
+    pub(super) fn refold_event_array(
+        events: pg_sys::Datum,
+        most: c_int,
+        elements: *mut *mut RawElement,
+    ) -> c_int;
+    // In log_table.c.
+    pub(super) fn refold_insert_events(
+        log: pg_sys::Oid,
+        triggers: *const pg_sys::Oid,
+        count: c_int,
+        values: *const pg_sys::Datum,
+        inserted: *mut bool,
     ) -> *mut pg_sys::ErrorData;
     // In last_version.c.
     pub(super) fn refold_last_version(log: pg_sys::Oid, stream_id: pg_sys::Datum, latest: bool) -> i64;

@@ -100,6 +100,10 @@ impl Observer for Admission {
         PENDING.set(Some(Pending { work, events, admitted: false }));
     }
 
+    fn apply(&mut self) -> Result<()> {
+        apply_insert()
+    }
+
     fn after_insert(&mut self) -> Result<()> {
         match PENDING.take() {
             None => Ok(()),
