@@ -3,8 +3,16 @@
 use std::env;
 use std::process::Command;
 
-const C_SOURCES: [&str; 7] =
-    ["event_array.c", "last_version.c", "log_table.c", "shim.c", "storage.c", "storage_check.c", "storage.h"];
+const C_SOURCES: [&str; 8] = [
+    "event_array.c",
+    "last_version.c",
+    "log_table.c",
+    "model_row.c",
+    "shim.c",
+    "storage.c",
+    "storage_check.c",
+    "storage.h",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for source in C_SOURCES {

@@ -3,6 +3,9 @@
 CREATE EXTENSION refold;
 CREATE EXTENSION amcheck;
 SET client_min_messages = warning;
+-- Each append of a command sees the one before, where no handler's statement has come between.
+SELECT refold.append_event('alone', 't', '1') FROM generate_series(1, 2);
+SELECT refold.append_events('alone', '[{"type": "t", "data": 1}, {"type": "t", "data": 2}]') FROM generate_series(1, 2);
 CREATE TABLE path (stream_id text, version bigint, by_statement boolean, PRIMARY KEY (stream_id, version));
 CREATE FUNCTION note_path(event refold.event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

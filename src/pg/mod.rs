@@ -25,6 +25,7 @@ pub mod latch;
 pub mod locks;
 pub mod log_table;
 pub mod memory;
+pub mod model_row;
 pub mod procedure;
 pub mod process;
 pub mod progress;

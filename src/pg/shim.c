@@ -94,6 +94,10 @@ int			refold_pid_of(int backend);
 void		refold_install_hooks(void);
 bool		refold_checks_are_ours(void);
 ErrorData  *refold_take_error(MemoryContext caller);
+RefoldScope *refold_current_scope(void);
+void		refold_enter_scope(RefoldScope *scope, ErrorContextCallback *line);
+void		refold_leave_scope(RefoldScope *scope, RefoldScope *outer, ErrorContextCallback *line);
+ErrorData  *refold_take_error_to(MemoryContext caller, RefoldScope *outer);
 
 /* Adds the line `projection "cart", event "item_added" of stream "cart-1", position 17` to an error's context. */
 static void
@@ -189,11 +193,35 @@ take_error(MemoryContext caller, RefoldScope *outer)
 	return error;
 }
 
-/* For the other files here, where no user code runs. */
+/* For the other files here. */
 ErrorData *
 refold_take_error(MemoryContext caller)
 {
 	return take_error(caller, current_scope);
+}
+
+ErrorData *
+refold_take_error_to(MemoryContext caller, RefoldScope *outer)
+{
+	return take_error(caller, outer);
+}
+
+RefoldScope *
+refold_current_scope(void)
+{
+	return current_scope;
+}
+
+void
+refold_enter_scope(RefoldScope *scope, ErrorContextCallback *line)
+{
+	enter_scope(scope, line);
+}
+
+void
+refold_leave_scope(RefoldScope *scope, RefoldScope *outer, ErrorContextCallback *line)
+{
+	leave_scope(scope, outer, line);
 }
 
 /* Prepares and keeps a plan; the caller is connected to SPI. */

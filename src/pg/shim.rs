@@ -1,6 +1,7 @@
 //! What `shim.c` offers, and the scope in which user code runs.
 
 use super::jsonb::RawElement;
+use super::model_row::Row;
 use crate::error::{Error, ForeignError, Result};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -177,6 +178,28 @@ unsafe extern "C-unwind" {
         count: c_int,
         values: *const pg_sys::Datum,
         inserted: *mut bool,
+    ) -> *mut pg_sys::ErrorData;
+    // In model_row.c.
+    pub(super) fn refold_call_handler(
+        handler: pg_sys::Oid,
+        nargs: c_int,
+        arguments: *const pg_sys::NullableDatum,
+        is_row: bool,
+        scope: *mut Scope,
+        result: *mut pg_sys::NullableDatum,
+        called: *mut bool,
+    ) -> *mut pg_sys::ErrorData;
+    pub(super) fn refold_load_row(
+        row: *mut Row<'_>,
+        scope: *mut Scope,
+        state: *mut pg_sys::NullableDatum,
+        loaded: *mut bool,
+    ) -> *mut pg_sys::ErrorData;
+    pub(super) fn refold_update_row(
+        row: *mut Row<'_>,
+        state: pg_sys::Datum,
+        scope: *mut Scope,
+        updated: *mut bool,
     ) -> *mut pg_sys::ErrorData;
     // In last_version.c.
     pub(super) fn refold_last_version(log: pg_sys::Oid, stream_id: pg_sys::Datum, latest: bool) -> i64;

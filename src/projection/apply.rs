@@ -1,14 +1,15 @@
 //! Applying events to one projection's tables, the live ones or a rebuild's copies.
 
 use super::fold::Fold;
+use super::handler::Handler;
 use super::keys::{Key, KeyFunction};
 use super::registry::{Kind, Projection};
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::log::append::Draft;
 use crate::pg::catalog::Catalog;
+use crate::pg::event_tuple;
 use crate::pg::shim::Scope;
-use crate::pg::{event_tuple, spi};
 
 /// How events become writes.
 enum Writer {
@@ -17,9 +18,9 @@ enum Writer {
         fold: Box<Fold>,
     },
     /// One call for each event.
-    Event(spi::Plan),
+    Event(Handler),
     /// One call for all.
-    Batch(spi::Plan),
+    Batch(Handler),
 }
 
 /// A projection, ready to be applied to one set of tables.
@@ -29,14 +30,13 @@ impl Model {
     /// Prepares the statements; called as the projection's owner. `copy` is the schema of a rebuild's copies, for a
     /// fold; handlers that write for themselves are led there by the search_path.
     pub fn prepare(catalog: &Catalog, projection: &Projection, copy: Option<&str>) -> Result<Self> {
-        let handler = projection.function(catalog, projection.handler)?.qualified;
+        let handler = projection.function(catalog, projection.handler)?;
         if copy.is_none() && projection.kind != Kind::Fold {
             super::table::require_found_by_name(catalog, &projection.tables)?;
         }
-        let call = |argument| spi::Plan::prepare(&format!("SELECT {handler}($1)"), &[argument]);
         Ok(Self(match projection.kind {
-            Kind::PerEvent => Writer::Event(call(catalog.event_type)?),
-            Kind::PerBatch => Writer::Batch(call(catalog.event_array)?),
+            Kind::PerEvent => Writer::Event(Handler::prepare(&handler, &[catalog.event_type])?),
+            Kind::PerBatch => Writer::Batch(Handler::prepare(&handler, &[catalog.event_array])?),
             Kind::Fold => {
                 let relation = projection.tables.first().copied();
                 let relation = relation.ok_or_else(|| {
@@ -48,11 +48,8 @@ impl Model {
                     catalog,
                     key.map(|function| (function.qualified, function.columns)),
                 )?;
-                let target = match copy {
-                    Some(schema) => format!("{schema}.{}", table.name),
-                    None => table.qualified.clone(),
-                };
-                let fold = Box::new(Fold::prepare(catalog, &handler, &table, &target, &keys.types)?);
+                let copy = copy.map(|schema| format!("{schema}.{}", table.name));
+                let fold = Box::new(Fold::prepare(catalog, &handler, &table, copy.as_deref(), &keys.types)?);
                 Writer::Fold { keys, fold }
             }
         }))
@@ -81,14 +78,14 @@ impl Model {
             Writer::Event(call) => {
                 for event in events {
                     scope.set_event(Some(event.datum));
-                    spi::execute(call, &[Some(event.datum)], Some(scope))?;
+                    call.call(&[Some(event.datum)], scope)?;
                 }
                 scope.set_event(None);
                 Ok(())
             }
             Writer::Batch(call) => {
                 let datums: Vec<_> = events.iter().map(|event| event.datum).collect();
-                spi::execute(call, &[Some(event_tuple::array(catalog, &datums))], Some(scope))?;
+                call.call(&[Some(event_tuple::array(catalog, &datums))], scope)?;
                 Ok(())
             }
         }

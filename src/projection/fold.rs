@@ -1,20 +1,25 @@
 //! Writing a fold's rows: load, call the handler, write what it returns.
 
+use super::function::Function;
+use super::handler::Handler;
 use super::keys::{Key, KeyFunction};
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::log::append::Draft;
 use crate::pg::catalog::Catalog;
+use crate::pg::model_row::Row;
 use crate::pg::shim::Scope;
 use crate::pg::{snapshot, spi};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// The statements of one fold on one table: the live one, or a rebuild's copy of it.
 pub struct Fold {
+    /// The table and its row type, where its rows may be loaded and updated without statements.
+    direct: Option<(pg_sys::Oid, pg_sys::Oid)>,
     /// Key, event: whether there is a row, and the state after the event.
     load_and_step: spi::Plan,
     /// State, event: the state after the event.
-    step: spi::Plan,
+    step: Handler,
     /// Key, state.
     insert: spi::Plan,
     update: spi::Plan,
@@ -35,14 +40,16 @@ pub fn state_of(table: &Table, alias: &str) -> String {
 }
 
 impl Fold {
-    /// Prepares the statements for `target`, a table with the live table's columns and key.
+    /// Prepares the statements for the live table, or for `copy`, a table with its columns and key.
     pub fn prepare(
         catalog: &Catalog,
-        handler: &str,
+        function: &Function,
         table: &Table,
-        target: &str,
+        copy: Option<&str>,
         key_types: &[pg_sys::Oid],
     ) -> Result<Self> {
+        let (handler, target) = (&function.qualified, copy.unwrap_or(&table.qualified));
+        let step = Handler::prepare(function, &[table.row_type, catalog.event_type])?;
         let keys = key_types.len();
         let by_key = table.on_key(|n, column| format!("t.{} {} ${}", column.name, column.equals, n + 1));
         let after = keys + 1;
@@ -69,10 +76,9 @@ impl Fold {
         );
         Ok(Self {
             load_and_step: spi::Plan::prepare(&load_and_step, &with(&[catalog.event_type]))?,
-            step: spi::Plan::prepare(
-                &format!("SELECT {handler}($1, $2)"),
-                &[table.row_type, catalog.event_type],
-            )?,
+            // A copy has a row type of its own.
+            direct: (copy.is_none() && step.is_direct()).then_some((table.relation, table.row_type)),
+            step,
             insert: spi::Plan::prepare(&insert, &with(&[table.row_type]))?,
             update: spi::Plan::prepare(&update, &with(&[table.row_type]))?,
             delete: spi::Plan::prepare(&format!("DELETE FROM ONLY {target} AS t WHERE {by_key}"), key_types)?,
@@ -95,27 +101,50 @@ impl Fold {
             events.iter().zip(keys).filter_map(|(event, key)| Some((event, key.as_ref()?))).peekable();
         while let Some((first, key)) = rest.next() {
             let args: Vec<spi::Arg> = key.values.iter().copied().map(Some).collect();
-            let load = [args.as_slice(), &[Some(first.datum)]].concat();
+            let mut row = self
+                .direct
+                .map(|(relation, row_type)| Row::new(relation, row_type, &function.types, &key.values));
             scope.set_event(Some(first.datum));
-            let (exists, mut state) =
-                spi::query(&self.load_and_step, &load, spi::Snapshot::Command, Some(scope), |rows| {
-                    Ok((rows.need::<bool>(0, 0)?, rows.datum(0, 1)))
-                })?;
+            let (exists, mut state) = self.begin(row.as_mut(), &args, first, scope)?;
             while let Some((next, _)) = rest.next_if(|(_, other)| function.same(key, other)) {
                 scope.set_event(Some(next.datum));
-                let step = [state, Some(next.datum)];
-                let after = spi::query(&self.step, &step, spi::Snapshot::Command, Some(scope), |rows| {
-                    Ok(rows.datum(0, 0))
-                })?;
+                let after = self.step.call(&[state, Some(next.datum)], scope)?;
                 // A row may be large and grow with each of the batch's events.
                 spi::free_row(state);
                 state = after;
             }
-            self.write(&args, exists, state, scope)?;
+            let updated = match (row, state) {
+                (Some(mut row), Some(state)) if exists => row.update(state, scope)?,
+                _ => false,
+            };
+            if !updated {
+                self.write(&args, exists, state, scope)?;
+            }
             spi::free_row(state);
             scope.set_event(None);
         }
         Ok(())
+    }
+
+    /// Whether there is a row, and its state after the event.
+    fn begin(
+        &self,
+        row: Option<&mut Row<'_>>,
+        key: &[spi::Arg],
+        event: &Draft,
+        scope: &mut Scope,
+    ) -> Result<(bool, spi::Arg)> {
+        if let Some(row) = row
+            && let Some(before) = row.load(scope)?
+        {
+            let after = self.step.call(&[before, Some(event.datum)], scope)?;
+            spi::free_row(before);
+            return Ok((before.is_some(), after));
+        }
+        let load = [key, &[Some(event.datum)]].concat();
+        spi::query(&self.load_and_step, &load, spi::Snapshot::Command, Some(scope), |rows| {
+            Ok((rows.need::<bool>(0, 0)?, rows.datum(0, 1)))
+        })
     }
 
     fn write(&self, key: &[spi::Arg], exists: bool, state: spi::Arg, scope: &mut Scope) -> Result<()> {

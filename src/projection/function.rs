@@ -26,6 +26,8 @@ pub struct Function {
     pub variadic: bool,
     pub security_definer: bool,
     pub sets_search_path: bool,
+    /// In SQL: a statement that calls it may get its text instead of the call, and is then the faster one.
+    pub in_sql: bool,
     /// Parsed when created (BEGIN ATOMIC): its names are bound to the tables of that moment.
     pub bound: bool,
     pub source: String,
@@ -44,7 +46,8 @@ const SQL: &str = "SELECT format('%I.%I', n.nspname, p.proname), p.oid::regproce
       coalesce((SELECT c.oid FROM pg_class AS c WHERE c.oid = t.typrelid AND c.relkind IN ('r', 'p')), 0::oid), \
       p.prokind = 'f', p.proretset, p.proisstrict, \
       coalesce((SELECT bool_or(c LIKE 'search_path=%') FROM unnest(p.proconfig) AS c), false), \
-      p.prosqlbody IS NOT NULL, p.prosrc, p.provariadic <> 0, p.prosecdef \
+      p.prosqlbody IS NOT NULL, p.prosrc, p.provariadic <> 0, p.prosecdef, \
+      p.prolang = (SELECT l.oid FROM pg_language AS l WHERE l.lanname = 'sql') \
     FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace JOIN pg_type AS t ON t.oid = p.prorettype \
     WHERE p.oid = $1";
 
@@ -81,6 +84,7 @@ impl Function {
                     source: rows.need(0, 12)?,
                     variadic: rows.need(0, 13)?,
                     security_definer: rows.need(0, 14)?,
+                    in_sql: rows.need(0, 15)?,
                 }))
             })
         })

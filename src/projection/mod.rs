@@ -9,6 +9,7 @@ pub mod apply;
 pub mod check;
 pub mod fold;
 pub mod function;
+pub mod handler;
 pub mod installation;
 pub mod keys;
 pub mod mirror;
