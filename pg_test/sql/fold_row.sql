@@ -110,6 +110,17 @@ ALTER TABLE cart ADD CONSTRAINT later EXCLUDE USING btree (items WITH =) DEFERRA
 SELECT refold.append_event('gone', 'added', '{"add": -1}') IS NOT NULL;
 ROLLBACK;
 
+-- A handler that has become STRICT is not called without a state, as in a statement.
+BEGIN;
+CREATE OR REPLACE FUNCTION fold_cart(state cart, event refold.event) RETURNS cart STRICT LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE 'called with %', coalesce(state::text, 'no state');
+END $$;
+SELECT refold.append_event('strict-new', 'added', '{"add": 1}') IS NOT NULL;
+SELECT count(*) FROM cart WHERE id = 'strict-new';
+SELECT refold.append_event('gone', 'added', '{"add": 1}');
+ROLLBACK;
+
 -- Rights and policies, for an owner whom they bind.
 CREATE ROLE regress_owner;
 CREATE SCHEMA owned AUTHORIZATION regress_owner;

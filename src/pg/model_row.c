@@ -65,6 +65,15 @@ may_execute(Oid function)
 #endif
 }
 
+static bool
+has_null(const NullableDatum *arguments, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (arguments[i].isnull)
+			return true;
+	return false;
+}
+
 /* What the function returned, in the caller's memory; a row flat, whatever form it has. */
 static Datum
 keep_result(Datum value, MemoryContext memory)
@@ -100,7 +109,7 @@ refold_call_handler(Oid handler, int nargs, const NullableDatum *arguments, bool
 			MemoryContext memory = AllocSetContextCreate(caller, "refold handler", ALLOCSET_SMALL_SIZES);
 			FmgrInfo	function;
 			PgStat_FunctionCallUsage usage;
-			Datum		value;
+			Datum		value = (Datum) 0;
 
 			LOCAL_FCINFO(call, 2);
 
@@ -111,12 +120,17 @@ refold_call_handler(Oid handler, int nargs, const NullableDatum *arguments, bool
 			fmgr_info_cxt(handler, &function, memory);
 			InitFunctionCallInfoData(*call, &function, nargs, InvalidOid, NULL, NULL);
 			memcpy(call->args, arguments, sizeof(NullableDatum) * nargs);
-			pgstat_init_function_usage(call, &usage);
-			value = FunctionCallInvoke(call);
-			pgstat_end_function_usage(&usage, true);
+			result->isnull = true;
+			/* CREATE OR REPLACE may have made it STRICT since it was checked. */
+			if (!function.fn_strict || !has_null(arguments, nargs))
+			{
+				pgstat_init_function_usage(call, &usage);
+				value = FunctionCallInvoke(call);
+				pgstat_end_function_usage(&usage, true);
+				result->isnull = call->isnull || !is_row;
+			}
 			PopActiveSnapshot();
 			CommandCounterIncrement();
-			result->isnull = call->isnull || !is_row;
 			if (!result->isnull)
 				result->value = keep_result(value, caller);
 			MemoryContextSwitchTo(caller);
