@@ -44,7 +44,9 @@ DROP TABLE refold.event;
 DROP EXTENSION refold;
 SELECT nspname FROM pg_namespace WHERE nspname = 'refold';
 CREATE SCHEMA refold;
+\set VERBOSITY terse
 CREATE EXTENSION refold;
+\set VERBOSITY default
 DROP SCHEMA refold;
 CREATE EXTENSION refold SCHEMA public;
 CREATE EXTENSION refold;

@@ -92,7 +92,8 @@ GRANT SELECT ON shop.cart TO job_changes_other;
 CREATE VIEW shop.carts AS TABLE shop.cart;
 SELECT refold.resume_rebuild('cart') > 0 AS resumed;
 CALL wait_for_job('cart', 'done');
-SELECT relacl FROM pg_class WHERE oid = 'shop.cart'::regclass;
+-- From 17 on, the owner's rights have one more.
+SELECT replace(relacl::text, 'xtm', 'xt') AS acl FROM pg_class WHERE oid = 'shop.cart'::regclass;
 SELECT n FROM shop.carts WHERE cart_id = 'c-1';
 
 -- The schema renamed: the tables are known by their OIDs.

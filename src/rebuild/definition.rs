@@ -20,6 +20,7 @@ const INDEX_BODY: &str = "substr(pg_get_indexdef(i.indexrelid), length(format('C
 
 /// The statements, by step and number. $1 is the table, $2 the schema for the new one, quoted, $3 all tables that get
 /// into that schema: where two constraints want one name, the first one gets it.
+// The option pg_attver of a column is none: minor versions of late 2026 number the layouts of a row type there.
 fn statements() -> String {
     format!(
         "WITH t AS (\
@@ -83,7 +84,8 @@ fn statements() -> String {
            UNION ALL SELECT 4, l.attnum, format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS %s', t.target, l.attname, \
                l.attstattarget) FROM t, columns AS l WHERE NOT l.attisdropped AND l.attstattarget >= 0 \
            UNION ALL SELECT 5, l.attnum, format('ALTER TABLE %s ALTER COLUMN %I SET (%s)', t.target, l.attname, \
-               array_to_string(l.attoptions, ', ')) FROM t, columns AS l WHERE NOT l.attisdropped AND l.attoptions IS NOT NULL \
+               o.list) FROM t, columns AS l, LATERAL (SELECT string_agg(o, ', ') AS list FROM unnest(l.attoptions) AS o \
+               WHERE o NOT LIKE 'pg\\_attver=%') AS o WHERE NOT l.attisdropped AND o.list IS NOT NULL \
            UNION ALL SELECT 6, o.oid::bigint, format('ALTER TABLE %s ADD CONSTRAINT %I %s', t.target, o.conname, \
                pg_get_constraintdef(o.oid)) FROM t, pg_constraint AS o WHERE o.conrelid = $1 AND o.contype IN ('c', 'n') \
            UNION ALL SELECT 7, i.indexrelid::bigint, CASE \
