@@ -28,14 +28,14 @@ const TOOLS: [&str; 10] = [
 pub fn check(pg: &Postgres, report: &mut Report) -> Result<()> {
     let workspace = Workspace::current()?;
     report.case("format", || {
-        quietly(workspace.cargo(pg).args(["fmt", "--all", "--check", "--", "--color", "never"]))
+        quietly(workspace.cargo().args(["fmt", "--all", "--check", "--", "--color", "never"]))
     });
     for (name, features) in [("clippy refold", ""), ("clippy refold, waitpoints", "waitpoints")] {
-        let mut extension = workspace.cargo(pg);
+        let mut extension = workspace.cargo_for(pg);
         extension.arg("clippy").args(workspace::extension_arguments(pg)).args(["--features", features]);
         report.case(name, || quietly(with_warnings_denied(&mut extension)));
     }
-    let mut tools = workspace.cargo(pg);
+    let mut tools = workspace.cargo();
     tools.arg("clippy").args(TOOLS);
     report.case("clippy tools", || quietly(with_warnings_denied(&mut tools)));
     Ok(())
@@ -48,10 +48,10 @@ fn with_warnings_denied(clippy: &mut Command) -> &mut Command {
 /// The unit tests of the extension's pure modules and of the tools.
 pub fn unit(pg: &Postgres, report: &mut Report) -> Result<()> {
     let workspace = Workspace::current()?;
-    let mut extension = workspace.cargo(pg);
+    let mut extension = workspace.cargo_for(pg);
     extension.args(["test", "--lib"]).args(workspace::extension_arguments(pg));
     count_tests("unit refold", &mut extension, report)?;
-    let mut tools = workspace.cargo(pg);
+    let mut tools = workspace.cargo();
     tools.arg("test").args(TOOLS);
     count_tests("unit tools", &mut tools, report)
 }

@@ -52,7 +52,7 @@ pub fn build_with(pg: &Postgres, profile: Profile, features: &[&str]) -> Result<
 }
 
 fn compile(workspace: &Workspace, pg: &Postgres, profile: Profile, features: &[&str]) -> Result<PathBuf> {
-    let mut cargo = workspace.cargo(pg);
+    let mut cargo = workspace.cargo_for(pg);
     cargo.args(["build", "--lib", "--message-format", "json-render-diagnostics"]);
     cargo.args(workspace::extension_arguments(pg));
     for feature in features {

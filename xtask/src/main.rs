@@ -25,6 +25,7 @@ mod stage;
 mod stress;
 mod test;
 mod toolchain;
+mod unpacked;
 mod upgrade;
 mod workdir;
 mod workspace;
@@ -45,6 +46,11 @@ struct Cli {
     /// The pg_config of the PostgreSQL to work with [default: $PGRX_PG_CONFIG_PATH, else the first one found]
     #[arg(long, global = true, value_name = "PATH")]
     pg_config: Option<PathBuf>,
+
+    /// Work with this major version of PostgreSQL, and get it if it is not there: 15, 16, 17 or 18
+    #[arg(long, global = true, value_name = "MAJOR", conflicts_with = "pg_config",
+          value_parser = clap::value_parser!(u32).range(15..=18))]
+    pg: Option<u32>,
 
     #[command(subcommand)]
     task: Task,
@@ -120,7 +126,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
     // The server's user reads what we write.
     umask(Mode::from_bits_truncate(0o022));
     interrupt::listen()?;
-    let pg = packages::provide(cli.pg_config.as_deref())?;
+    let pg = match cli.pg {
+        Some(major) => packages::provide_version(major)?,
+        None => packages::provide(cli.pg_config.as_deref())?,
+    };
     match cli.task {
         Task::Demo(args) => demo::run(&pg, &args)?,
         Task::Stress(args) => return stress::run(&pg, &args),
@@ -130,7 +139,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Upgrade(args) => return upgrade::run(&pg, &args),
         Task::Bench(args) => return bench::run(&pg, &args),
         Task::Test => return test::all(&pg),
-        Task::Model(args) => return model::run(&pg, &args),
+        Task::Model(args) => return model::run(&args),
         Task::Regress(selection) => return test::suite(Suite::Regress, &selection, &pg),
         Task::Isolation(selection) => return test::suite(Suite::Isolation, &selection, &pg),
         Task::Check => return test::check(&pg),

@@ -4,7 +4,6 @@ use anyhow::{Context, Result, bail};
 use std::process::{Command, ExitCode};
 
 use crate::report::Report;
-use crate::toolchain::Postgres;
 use crate::workspace::Workspace;
 
 /// Where the results are shown, with what they mean.
@@ -19,15 +18,15 @@ pub struct Args {
 }
 
 /// Prints the table and the interleavings; fails if any protocol comes out otherwise than it must.
-pub fn run(pg: &Postgres, args: &Args) -> Result<ExitCode> {
-    let status = command(pg, args.write)?.status().context("cannot run cargo")?;
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let status = command(args.write)?.status().context("cannot run cargo")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The same as a case of the tests, silent unless it fails.
-pub fn test(pg: &Postgres, report: &mut Report) {
+pub fn test(report: &mut Report) {
     report.case("model", || {
-        let output = command(pg, false)?.output().context("cannot run cargo")?;
+        let output = command(false)?.output().context("cannot run cargo")?;
         if !output.status.success() {
             bail!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         }
@@ -35,8 +34,8 @@ pub fn test(pg: &Postgres, report: &mut Report) {
     });
 }
 
-fn command(pg: &Postgres, write: bool) -> Result<Command> {
-    let mut cargo = Workspace::current()?.cargo(pg);
+fn command(write: bool) -> Result<Command> {
+    let mut cargo = Workspace::current()?.cargo();
     cargo.args(["run", "--quiet", "--package", "refold-model", "--"]);
     cargo.args(write.then_some("--write")).arg(PAGE);
     Ok(cargo)

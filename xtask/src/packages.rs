@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::toolchain::{Postgres, SUPPORTED};
+use crate::unpacked;
 use crate::workspace::run;
 
 /// Something needed, and the Debian package that has it.
@@ -32,6 +33,26 @@ pub fn provide(requested: Option<&Path>) -> Result<Postgres> {
         Some(need) => bail!("{} has no {}, even after installing {}", pg.version, need.what, need.package),
         None => Ok(pg),
     }
+}
+
+/// The same for a certain version: the one that a plain call takes, else the system's, else one unpacked beside it.
+pub fn provide_version(major: u32) -> Result<Postgres> {
+    if let Some(usual) = Postgres::find(None)?
+        && usual.major == major
+    {
+        return provide(None);
+    }
+    let system = Postgres::of_debian(major);
+    let pg_config = match system.is_file() {
+        true => Some(system),
+        false if versions_of(&format!("postgresql-{major}")).is_empty() => unpacked::provide(major)?,
+        false => {
+            install(&["", "-server-dev", "-plpython3"].map(|part| format!("postgresql{part}-{major}")))?;
+            Some(system)
+        }
+    };
+    let pg_config = pg_config.with_context(|| format!("where to get PostgreSQL {major} is not known"))?;
+    Ok(Postgres { is_beside: true, ..provide(Some(&pg_config))? })
 }
 
 /// Makes sure that programs are there that only some tasks need: each with the package that has it.

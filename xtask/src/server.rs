@@ -24,6 +24,7 @@ use crate::logs;
 use crate::small_disk::SmallDisk;
 use crate::stage::Stage;
 use crate::toolchain::Postgres;
+use crate::unpacked;
 use crate::workdir::{DATA, Workdir};
 
 const SUPERUSER: &str = "postgres";
@@ -65,6 +66,8 @@ pub struct Server {
     socket_dir: PathBuf,
     port: u16,
     psql: PathBuf,
+    /// Where PL/Python's own Python is, if that is not the system's.
+    python_home: Option<PathBuf>,
 }
 
 struct Instance {
@@ -116,6 +119,7 @@ impl Server {
             // the socket's folder from ever meeting a system cluster.
             port: 20_000 + u16::try_from(std::process::id() % 40_000)?,
             psql: pg.program("psql"),
+            python_home: unpacked::prefix_of(&pg.bindir),
             instance,
         };
         server.initialise(options, make_cluster(&server)).context("cannot make a cluster")?;
@@ -329,6 +333,9 @@ impl Server {
         // A backtrace would end up in the DETAIL of errors, where tests would see it.
         command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
         command.env("HOME", self.path()).env("TZ", "UTC");
+        if let Some(prefix) = &self.python_home {
+            command.env("PYTHONHOME", prefix);
+        }
         command
     }
 }

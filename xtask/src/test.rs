@@ -22,7 +22,7 @@ pub fn all(pg: &Postgres) -> Result<ExitCode> {
     if let Err(error) = pgspot::run(pg, &mut report) {
         report.case("pgspot", || Err(error));
     }
-    model::test(pg, &mut report);
+    model::test(&mut report);
     on_server(pg, &mut report, |server, report| {
         for suite in [Suite::Regress, Suite::Isolation] {
             if let Err(error) = run_suite(suite, &Selection::default(), pg, server, report) {
@@ -37,7 +37,7 @@ pub fn all(pg: &Postgres) -> Result<ExitCode> {
         }
         stress::smoke_tests(server, report);
         endurance::smoke_tests(server, report);
-        bench::smoke_test(pg, server, report);
+        bench::smoke_test(server, report);
     })?;
     if let Err(error) = stress::crash_smoke_test(pg, &mut report) {
         report.case("stress: with crashes", || Err(error));

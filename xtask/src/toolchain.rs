@@ -13,6 +13,9 @@ pub struct Postgres {
     /// Absolute and never resolved: pgrx generates its bindings anew whenever this path changes.
     pub pg_config: PathBuf,
     pub major: u32,
+    /// Whether a plain call takes another: what is built for this one has a target folder of its own then, for pgrx makes
+    /// its bindings anew whenever the folder has another version's.
+    pub is_beside: bool,
     /// As `pg_config --version` says it, e.g. `PostgreSQL 15.18 (Debian 15.18-0+deb12u1)`.
     pub version: String,
     pub bindir: PathBuf,
@@ -34,6 +37,11 @@ impl Postgres {
             Some(path) => Self::from_pg_config(&path).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Where Debian has this version's programs.
+    pub fn of_debian(major: u32) -> PathBuf {
+        format!("/usr/lib/postgresql/{major}/bin/pg_config").into()
     }
 
     fn from_pg_config(path: &Path) -> Result<Self> {
@@ -60,6 +68,7 @@ impl Postgres {
         let pgxs_source = pgxs.ancestors().nth(2).context("the path of PGXS is too short")?;
         Ok(Self {
             major,
+            is_beside: false,
             bindir: value("BINDIR")?.into(),
             pkglibdir: value("PKGLIBDIR")?.into(),
             sharedir: value("SHAREDIR")?.into(),
@@ -92,7 +101,7 @@ fn default_candidates() -> Vec<PathBuf> {
     let from_environment = std::env::var_os("PGRX_PG_CONFIG_PATH").map(PathBuf::from);
     let search_path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&search_path).map(|folder| folder.join("pg_config"));
-    let of_debian = SUPPORTED.iter().map(|major| format!("/usr/lib/postgresql/{major}/bin/pg_config").into());
+    let of_debian = SUPPORTED.iter().map(|&major| Postgres::of_debian(major));
     from_environment.into_iter().chain(on_path).chain(of_debian).collect()
 }
 

@@ -35,11 +35,20 @@ impl Workspace {
         self.root.join("pg_test")
     }
 
-    /// `cargo` at the top of the workspace, with the environment that every build of the extension must share: pgrx
-    /// takes another `PGRX_PG_CONFIG_PATH` for another PostgreSQL and generates its bindings anew.
-    pub fn cargo(&self, pg: &Postgres) -> Command {
+    /// `cargo` at the top of the workspace, for what needs no PostgreSQL.
+    pub fn cargo(&self) -> Command {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        cargo
+    }
+
+    /// `cargo` at the top of the workspace, with the environment that every build of the extension must share: pgrx
+    /// takes another `PGRX_PG_CONFIG_PATH` for another PostgreSQL and generates its bindings anew.
+    pub fn cargo_for(&self, pg: &Postgres) -> Command {
+        let mut cargo = self.cargo();
+        if pg.is_beside {
+            cargo.env("CARGO_TARGET_DIR", self.target.join(pg.feature()));
+        }
         cargo.env("PGRX_PG_CONFIG_PATH", &pg.pg_config);
         cargo
     }

@@ -25,9 +25,12 @@ pub struct Args {
     /// The same as `quick`
     #[arg(long)]
     quick: bool,
-    /// The other event stores to measure, of `emmett`, `message-db` and `eventsourcing`; none: `--peers=`
+    /// The other event stores to measure
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     peers: Option<Vec<Peer>>,
+    /// Measure no other event store
+    #[arg(long, conflicts_with = "peers")]
+    no_peers: bool,
     /// Measure only the cases whose names have this in them, e.g. `rebuild fold`
     #[arg(long, default_value = "", value_name = "TEXT")]
     only: String,
@@ -39,7 +42,7 @@ pub struct Args {
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Plan {
-    /// Everything, at every size, beside the peers: hours
+    /// Everything, at every size, beside the peers: about an hour
     Full,
     /// The ratios that refold is held to: under ten minutes
     Quick,
@@ -63,7 +66,7 @@ pub fn run(pg: &Postgres, args: &Args) -> Result<ExitCode> {
     let plan = if args.quick { Plan::Quick } else { args.plan };
     // Only the full plan has cases that the peers take part in by default.
     let default = if plan == Plan::Full { Peer::value_variants() } else { &[] };
-    let peers = args.peers.as_deref().unwrap_or(default);
+    let peers = if args.no_peers { &[] } else { args.peers.as_deref().unwrap_or(default) };
     let workspace = Workspace::current()?;
     let installed = peers::install(peers, &workspace)?;
     let out = match &args.out {
@@ -76,7 +79,7 @@ pub fn run(pg: &Postgres, args: &Args) -> Result<ExitCode> {
     let extension = install::build(pg, Profile::Release)?;
     let settings = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let server = Server::start(pg, &extension, &ServerOptions { settings, ..Default::default() })?;
-    let mut bench = command(pg, &workspace, &server, plan, Profile::Release)?;
+    let mut bench = command(&workspace, &server, plan, Profile::Release)?;
     bench.arg("--out").arg(out).arg("--installed").arg(installed).args(["--only", &args.only]);
     let names: Vec<_> = peers.iter().map(|peer| peer.name()).collect();
     bench.args((!names.is_empty()).then(|| format!("--peers={}", names.join(","))));
@@ -89,9 +92,9 @@ pub fn run(pg: &Postgres, args: &Args) -> Result<ExitCode> {
 }
 
 /// What `cargo xtask test` runs: every case, tiny; each checks that its work was done.
-pub fn smoke_test(pg: &Postgres, server: &Server, report: &mut Report) {
+pub fn smoke_test(server: &Server, report: &mut Report) {
     report.case("bench", || {
-        let output = command(pg, &Workspace::current()?, server, Plan::Smoke, Profile::Dev)?
+        let output = command(&Workspace::current()?, server, Plan::Smoke, Profile::Dev)?
             .output()
             .context("cannot run cargo")?;
         if !output.status.success() {
@@ -102,14 +105,8 @@ pub fn smoke_test(pg: &Postgres, server: &Server, report: &mut Report) {
 }
 
 /// A program of its own, so that the load is optimised even where xtask is not.
-fn command(
-    pg: &Postgres,
-    workspace: &Workspace,
-    server: &Server,
-    plan: Plan,
-    profile: Profile,
-) -> Result<Command> {
-    let mut cargo = workspace.cargo(pg);
+fn command(workspace: &Workspace, server: &Server, plan: Plan, profile: Profile) -> Result<Command> {
+    let mut cargo = workspace.cargo();
     cargo.args(["run", "--quiet", "--package", "refold-bench"]);
     cargo.args((profile == Profile::Release).then_some("--release")).arg("--");
     let plan = plan.to_possible_value().context("the plan has no name")?;
