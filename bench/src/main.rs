@@ -88,7 +88,7 @@ fn run(args: &Args) -> Result<()> {
         eprintln!("  {}", cell.name);
         results.cells.push(cell);
         results.ratios = headline::ratios(&results.cells);
-        // After each cell: a run of hours that is interrupted keeps what it has.
+        // After each cell: a long run that is interrupted keeps what it has.
         args.out.iter().try_for_each(|out| write(&results, out))
     })?;
     ensure!(!results.cells.is_empty(), "no case's name has {:?} in it", args.only);

@@ -23,13 +23,17 @@ pub enum Plan {
 
 impl Plan {
     pub fn rounds(self) -> usize {
-        if self == Self::Smoke { 2 } else { 5 }
+        match self {
+            Self::Full => 3,
+            Self::Quick | Self::Stall => 5,
+            Self::Smoke => 2,
+        }
     }
 
     pub fn window(self) -> Window {
         let millis = Duration::from_millis;
         match self {
-            Self::Full => Window { warm_up: millis(500), time: millis(3_000) },
+            Self::Full => Window { warm_up: millis(300), time: millis(2_000) },
             Self::Quick => Window { warm_up: millis(200), time: millis(1_000) },
             Self::Stall => Window { warm_up: millis(500), time: millis(5_000) },
             Self::Smoke => Window { warm_up: millis(20), time: millis(80) },
@@ -87,7 +91,8 @@ impl Plan {
         works.extend(clients.iter().map(|&clients| Append { clients, streams: Streams::Hot, ..one }));
         works.extend(kinds.iter().flat_map(|&kind| [with(kind, 5, 5), with(kind, 5, 1)]));
         let durable: Vec<_> = works.iter().map(|work| Append { synchronous_commit: true, ..*work }).collect();
-        works.extend(durable.into_iter().take(if self == Self::Smoke { 1 } else { usize::MAX }));
+        // Beyond these the wait for the disk is all that would be seen.
+        works.extend(durable.into_iter().take(if self == Self::Smoke { 1 } else { 4 + 1 + KINDS.len() }));
         works
     }
 
@@ -106,7 +111,19 @@ impl Plan {
             |logs: &[Log]| -> Vec<_> { logs.iter().flat_map(|log| KINDS.map(|kind| (*log, kind))).collect() };
         match self {
             Self::Full => {
-                every_kind(&[100_000, 1_000_000, 10_000_000].map(|n| [log(n, 1), log(n, 100)]).concat())
+                let sizes = |sizes: &[u64]| -> Vec<_> {
+                    sizes.iter().flat_map(|&size| [log(size, 1), log(size, 100)]).collect()
+                };
+                let mut works = every_kind(
+                    &[vec![log(LARGEST_PEER, 1)], sizes(&[SMALL_REBUILD, LARGE_REBUILD])].concat(),
+                );
+                // A handler that is called for each event would take an hour more, in every system.
+                works.extend(
+                    every_kind(&sizes(&[HUGE_REBUILD]))
+                        .into_iter()
+                        .filter(|(_, kind)| *kind != Kind::PerEvent),
+                );
+                works
             }
             Self::Quick => {
                 // The memory of a rebuild is compared with that of one of a smaller log.
@@ -130,4 +147,7 @@ impl Plan {
 
 pub const SMALL_REBUILD: u64 = 100_000;
 pub const LARGE_REBUILD: u64 = 1_000_000;
+const HUGE_REBUILD: u64 = 10_000_000;
+/// The peers' own rebuilds handle some hundred events a second.
+const LARGEST_PEER: u64 = 10_000;
 const KINDS: [Kind; 3] = [Kind::Fold, Kind::PerEvent, Kind::PerBatch];

@@ -18,8 +18,8 @@ pub struct Emmett {
     script: PathBuf,
 }
 
-/// Beyond this its rebuild takes hours: each batch reads the whole log, which has no index of its global positions.
-const MOST_REBUILT: u64 = 100_000;
+/// Beyond this its rebuild takes very long: each batch reads the whole log, which has no index of its global positions.
+const MOST_REBUILT: u64 = 10_000;
 /// A client that is not let in so often is not appending.
 const MOST_TRIES: u64 = 10_000;
 

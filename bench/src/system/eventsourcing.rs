@@ -19,8 +19,8 @@ pub struct Eventsourcing {
 /// As its client names the classes of the script.
 const TAKEN_TOPIC: &str = "__main__:ItemAdded";
 const OTHER_TOPIC: &str = "__main__:CartViewed";
-/// Each event is a transaction: more would take hours.
-const MOST_REBUILT: u64 = 100_000;
+/// Each event is a transaction: more would take very long.
+const MOST_REBUILT: u64 = 10_000;
 
 impl Eventsourcing {
     pub fn new(folder: &Path) -> Self {
