@@ -1,6 +1,6 @@
 //! Transactions that are left open while a job is at work: it waits for them and says so, and nobody else waits.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use postgres::Client;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -15,6 +15,11 @@ pub const NAME: &str = "an idle appender, then an idle reader, beside a job: oth
 /// For so long each of them does nothing.
 const IDLE: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(40);
+/// A transaction id that is later than all there are.
+const NOW: &str = "SELECT pg_current_xact_id()::text";
+/// The worker's snapshot, if that is older than a transaction id.
+const HELD_BACK: &str = "SELECT FROM pg_stat_activity AS a JOIN refold.rebuild_job AS j ON j.worker = a.pid \
+    WHERE j.state = 'running' AND age(a.backend_xmin) > age($1::text::xid)";
 
 pub fn run(world: &mut World) -> Result<()> {
     let mut appender = world.connect_passing()?;
@@ -28,9 +33,9 @@ pub fn run(world: &mut World) -> Result<()> {
     let mut client = world.connect_passing()?;
     client.batch_execute(START_NEW).map_err(explain)?;
 
-    others_go_on(world, &mut client, &mut appender).context("beside the idle appender")?;
+    others_go_on(world, &mut client, &mut appender, true).context("beside the idle appender")?;
     appender.batch_execute("COMMIT").map_err(explain)?;
-    others_go_on(world, &mut client, &mut reader).context("beside the idle reader")?;
+    others_go_on(world, &mut client, &mut reader, false).context("beside the idle reader")?;
     reader.batch_execute("COMMIT").map_err(explain)?;
     wait_for_job(&mut client)?;
     checks::check(world)?;
@@ -38,8 +43,9 @@ pub fn run(world: &mut World) -> Result<()> {
 }
 
 /// Until the job has named the idle session for some time. An append that waits for a lock for longer than a job may ask
-/// for the gate, fails.
-fn others_go_on(world: &mut World, client: &mut Client, idle: &mut Client) -> Result<()> {
+/// for the gate, fails. An idle session with a transaction id keeps every snapshot's horizon where it is; beside one
+/// without, the worker must have no snapshot from before its wait.
+fn others_go_on(world: &mut World, client: &mut Client, idle: &mut Client, has_xid: bool) -> Result<()> {
     let pid: i32 = idle.query_one("SELECT pg_backend_pid()", &[]).map_err(explain)?.try_get(0)?;
     let named = "SELECT FROM refold.rebuild_job WHERE state = 'running' AND $1 = ANY (waits_for)";
     wait_for(|| Ok(client.query_opt(named, &[&pid]).map_err(explain)?.map(|_| ())))
@@ -49,9 +55,15 @@ fn others_go_on(world: &mut World, client: &mut Client, idle: &mut Client) -> Re
     world.append(&mut other, "others", 1)?;
     let limit = "SELECT set_config('lock_timeout', current_setting('refold.gate_timeout'), false)";
     other.batch_execute(limit).map_err(explain)?;
+    let began = other.query_one(NOW, &[]).map_err(explain)?;
+    let began: &str = began.try_get(0)?;
     let started = Instant::now();
     while started.elapsed() < IDLE {
         world.append(&mut other, "others", 1)?;
+        if !has_xid {
+            let held = client.query_opt(HELD_BACK, &[&began]).map_err(explain)?;
+            ensure!(held.is_none(), "the job's worker keeps a snapshot while it waits: vacuum is held back");
+        }
         sleep(PAUSE);
     }
     let still = client.query_opt(named, &[&pid]).map_err(explain)?;
