@@ -12,6 +12,7 @@ mod install;
 mod interrupt;
 mod logs;
 mod model;
+mod package;
 mod packages;
 mod pgspot;
 mod play;
@@ -74,7 +75,7 @@ enum Task {
     Bench(bench::Args),
     /// Run every test: format, lints, unit, pgspot, regress, isolation, the documentation's SQL, the demo's, stress, crashes,
     /// dumps, upgrades, endurance, bench
-    Test,
+    Test(test::Args),
     /// Explore every interleaving of small instances of the protocols: those that lose events, and refold's
     Model(model::Args),
     /// Run the pg_regress scripts of pg_test/sql
@@ -93,6 +94,8 @@ enum Task {
     Build(BuildArgs),
     /// Install refold into the PostgreSQL that pg_config names, for real use
     Install,
+    /// Make a Debian package of it, postgresql-15-refold
+    Package(package::Args),
     /// Install the packages that building and testing need (as root, on Debian)
     Bootstrap,
 }
@@ -138,7 +141,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Dump(args) => return dump::run(&pg, &args),
         Task::Upgrade(args) => return upgrade::run(&pg, &args),
         Task::Bench(args) => return bench::run(&pg, &args),
-        Task::Test => return test::all(&pg),
+        Task::Test(args) => return test::all(&pg, &args),
         Task::Model(args) => return model::run(&args),
         Task::Regress(selection) => return test::suite(Suite::Regress, &selection, &pg),
         Task::Isolation(selection) => return test::suite(Suite::Isolation, &selection, &pg),
@@ -148,6 +151,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Psql(args) => play::open_psql(&pg, &args)?,
         Task::Build(args) => play::build(&pg, args.profile())?,
         Task::Install => play::install(&pg)?,
+        Task::Package(args) => package::run_task(&pg, &args)?,
         Task::Bootstrap => println!("all that is needed is there, with {}", pg.version),
     }
     Ok(ExitCode::SUCCESS)

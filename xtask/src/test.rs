@@ -10,11 +10,19 @@ use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
 use crate::{
-    bench, checks, crash, demo, doc_sql, dump, endurance, model, pgspot, server_log, stress, upgrade,
+    bench, checks, crash, demo, doc_sql, dump, endurance, model, package, pgspot, server_log, stress, upgrade,
 };
 
+/// The options of `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What takes long or needs much of the network too: the package in a clean system
+    #[arg(long)]
+    all: bool,
+}
+
 /// `cargo xtask test`: everything.
-pub fn all(pg: &Postgres) -> Result<ExitCode> {
+pub fn all(pg: &Postgres, args: &Args) -> Result<ExitCode> {
     println!("{}", pg.version);
     let mut report = Report::default();
     checks::check(pg, &mut report)?;
@@ -50,6 +58,9 @@ pub fn all(pg: &Postgres) -> Result<ExitCode> {
     }
     if let Err(error) = upgrade::smoke_tests(pg, &mut report) {
         report.case("upgrade", || Err(error));
+    }
+    if args.all {
+        report.case("package: installed by apt into a clean system, and used there", || package::test(pg));
     }
     Ok(report.close())
 }
