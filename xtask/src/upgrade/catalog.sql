@@ -26,7 +26,9 @@ UNION ALL SELECT 'relation', c.oid::regclass::text, concat_ws(' ', c.relkind, c.
   FROM relation AS c LEFT JOIN pg_am AS am ON am.oid = c.relam
 UNION ALL SELECT 'column', format('%s.%I', a.attrelid::regclass, a.attname), concat_ws(' ',
     row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
-    a.attgenerated, a.attstorage, nullif(a.attcompression, ''), nullif(a.attcollation, 0)::regcollation, a.attoptions,
+    a.attgenerated, a.attstorage, nullif(a.attcompression, ''), nullif(a.attcollation, 0)::regcollation,
+    -- Without PostgreSQL's own number of the column's layout.
+    (SELECT array_agg(o) FROM unnest(a.attoptions) AS o WHERE o NOT LIKE 'pg\_attver=%'),
     pg_get_expr(d.adbin, d.adrelid))
   FROM pg_attribute AS a JOIN relation AS c ON c.oid = a.attrelid LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
  WHERE a.attnum > 0 AND NOT a.attisdropped
