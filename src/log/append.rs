@@ -189,15 +189,16 @@ fn rows(stream_id: pg_sys::Datum, version: i64, events: Vec<NewEvent>) -> Result
 }
 
 /// Writes the rows by a statement, whose triggers apply them. Several go in as values of type `refold.event`.
-fn insert(Drafts { catalog, rows }: &Drafts) -> Result<()> {
-    if let [(_, row)] = rows {
+fn insert(drafts: &Drafts) -> Result<()> {
+    let catalog = drafts.catalog;
+    if let [(_, row)] = drafts.rows {
         let plan =
             spi::kept(&INSERT, catalog.event, || spi::Plan::prepare(INSERT_SQL, &event_tuple::COLUMN_TYPES))?;
         spi::execute(plan, &row.columns(), None)?;
         return Ok(());
     }
-    let formed = Drafts { catalog, rows }.form();
-    let array = event_tuple::array(catalog, &formed.iter().map(|draft| draft.datum).collect::<Vec<_>>());
+    let array =
+        event_tuple::array(catalog, &drafts.form().iter().map(|draft| draft.datum).collect::<Vec<_>>());
     let prepare = || spi::Plan::prepare(INSERT_ARRAY_SQL, &[catalog.event_array]);
     spi::execute(spi::kept(&INSERT_ARRAY, catalog.event, prepare)?, &[Some(array)], None)?;
     Ok(())

@@ -24,9 +24,7 @@ pub fn provide(requested: Option<&Path>) -> Result<Postgres> {
     if let Some(pg) = found.as_ref().filter(|pg| missing(pg).is_empty()) {
         return Ok(pg.clone());
     }
-    if may_install() {
-        apt_get(["update".to_owned()])?;
-    }
+    update()?;
     install(&packages_for(found.as_ref())?)?;
     let pg = Postgres::find(requested)?.context("there is no PostgreSQL even after installing it")?;
     match missing(&pg).first() {
@@ -42,17 +40,29 @@ pub fn provide_version(major: u32) -> Result<Postgres> {
     {
         return provide(None);
     }
-    let system = Postgres::of_debian(major);
-    let pg_config = match system.is_file() {
-        true => Some(system),
-        false if versions_of(&format!("postgresql-{major}")).is_empty() => unpacked::provide(major)?,
-        false => {
-            install(&["", "-server-dev", "-plpython3"].map(|part| format!("postgresql{part}-{major}")))?;
-            Some(system)
-        }
+    let pg_config = match [Postgres::of_debian(major), unpacked::pg_config(major)?]
+        .into_iter()
+        .find(|path| path.is_file())
+    {
+        Some(path) => path,
+        None => get(major)?,
     };
-    let pg_config = pg_config.with_context(|| format!("where to get PostgreSQL {major} is not known"))?;
     Ok(Postgres { is_beside: true, ..provide(Some(&pg_config))? })
+}
+
+/// From the package manager if that offers it, else unpacked; returns its `pg_config`.
+fn get(major: u32) -> Result<PathBuf> {
+    update()?;
+    if versions_of(&format!("postgresql-{major}")).is_empty() {
+        return unpacked::provide(major);
+    }
+    install(&whole(major))?;
+    Ok(Postgres::of_debian(major))
+}
+
+/// The packages that make up a PostgreSQL with all we need.
+pub fn whole(major: u32) -> [String; 3] {
+    ["", "-server-dev", "-plpython3"].map(|part| format!("postgresql{part}-{major}"))
 }
 
 /// Makes sure that programs are there that only some tasks need: each with the package that has it.
@@ -63,9 +73,7 @@ pub fn provide_programs(programs: &[(&str, &str)]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    if may_install() {
-        apt_get(["update".to_owned()])?;
-    }
+    update()?;
     install(&packages)?;
     match lacking().next() {
         Some((program, package)) => bail!("there is no {program}, even after installing {package}"),
@@ -96,10 +104,7 @@ fn is_on_path(program: &str) -> bool {
 fn packages_for(found: Option<&Postgres>) -> Result<Vec<String>> {
     let Some(pg) = found else {
         eprintln!("there is no PostgreSQL here");
-        let major = offered_major()?;
-        return Ok(["", "-server-dev", "-plpython3"]
-            .map(|part| format!("postgresql{part}-{major}"))
-            .to_vec());
+        return Ok(whole(offered_major()?).to_vec());
     };
     let mut packages = Vec::new();
     for need in missing(pg) {
@@ -182,6 +187,11 @@ fn install(packages: &[String]) -> Result<()> {
     }
     let pinned: Vec<String> = packages.iter().map(|package| pinned(package)).collect();
     apt_get(options.map(str::to_owned).into_iter().chain(pinned))
+}
+
+/// What the package manager knows to offer is what there is now, where we may ask it to look.
+fn update() -> Result<()> {
+    if may_install() { apt_get(["update".to_owned()]) } else { Ok(()) }
 }
 
 fn may_install() -> bool {

@@ -49,14 +49,18 @@ struct Tree {
     major: u32,
 }
 
-/// The `pg_config` of this version, unpacked if it is not there yet; `None`: it is not known where to get it.
-pub fn provide(major: u32) -> Result<Option<PathBuf>> {
-    let Some(origin) = ORIGINS.iter().find(|origin| origin.major == major) else { return Ok(None) };
-    let tree = Tree { root: parent()?.join(format!("postgresql-{major}")), major };
-    if !tree.pg_config().is_file() {
-        tree.unpack(origin).with_context(|| format!("cannot unpack PostgreSQL {major}"))?;
-    }
-    Ok(Some(tree.pg_config()))
+/// Where the `pg_config` of this version is, once it is unpacked.
+pub fn pg_config(major: u32) -> Result<PathBuf> {
+    Ok(Tree::of(major)?.pg_config())
+}
+
+/// Unpacks this version and returns its `pg_config`.
+pub fn provide(major: u32) -> Result<PathBuf> {
+    let origin = ORIGINS.iter().find(|origin| origin.major == major);
+    let origin = origin.with_context(|| format!("where to get PostgreSQL {major} is not known"))?;
+    let tree = Tree::of(major)?;
+    tree.unpack(origin).with_context(|| format!("cannot unpack PostgreSQL {major}"))?;
+    Ok(tree.pg_config())
 }
 
 /// The prefix of the libraries that belong to a program in such a tree; `None`: it is the system's.
@@ -74,6 +78,10 @@ fn parent() -> Result<PathBuf> {
 }
 
 impl Tree {
+    fn of(major: u32) -> Result<Self> {
+        Ok(Self { root: parent()?.join(format!("postgresql-{major}")), major })
+    }
+
     fn pg_config(&self) -> PathBuf {
         self.root.join(format!("usr/lib/postgresql/{}/bin/pg_config", self.major))
     }
@@ -109,10 +117,8 @@ impl Tree {
     }
 
     fn bootstrap(&self, origin: &Origin, scratch: &Path) -> Result<Command> {
-        let packages =
-            ["", "-server-dev", "-plpython3"].map(|part| format!("postgresql{part}-{}", self.major));
         let mut command = Command::new("mmdebstrap");
-        command.args(["--quiet", "--variant=extract", "--include", &packages.join(",")]);
+        command.args(["--quiet", "--variant=extract", "--include", &packages::whole(self.major).join(",")]);
         if origin.is_ubuntu {
             command.arg("--keyring").arg(ubuntu_keys(scratch)?);
         }
