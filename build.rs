@@ -3,11 +3,12 @@
 use std::env;
 use std::process::Command;
 
-const C_SOURCES: [&str; 8] = [
+const C_SOURCES: [&str; 9] = [
     "event_array.c",
     "last_version.c",
     "log_table.c",
     "model_row.c",
+    "scope.h",
     "shim.c",
     "storage.c",
     "storage_check.c",

@@ -20,15 +20,13 @@
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
 
+#include "scope.h"
+
 #define EVENT_COLUMNS 9
 
 static const Oid column_types[EVENT_COLUMNS] = {
 	INT8OID, TEXTOID, INT8OID, TEXTOID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID, XID8OID
 };
-
-/* In shim.c. */
-bool		refold_checks_are_ours(void);
-ErrorData  *refold_take_error(MemoryContext caller);
 
 ErrorData  *refold_insert_events(Oid log_oid, const Oid *triggers, int count, const Datum *values, bool *inserted);
 
@@ -145,7 +143,7 @@ refold_insert_events(Oid log_oid, const Oid *triggers, int count, const Datum *v
 	}
 	PG_CATCH();
 	{
-		error = refold_take_error(caller);
+		error = refold_take_error(caller, refold_current_scope());
 	}
 	PG_END_TRY();
 	return error;

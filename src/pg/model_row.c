@@ -28,9 +28,9 @@
 #include "utils/reltrigger.h"
 #include "utils/snapmgr.h"
 
-#define MOST_KEYS 4
+#include "scope.h"
 
-typedef struct RefoldScope RefoldScope;
+#define MOST_KEYS 4
 
 /* What was found, or where; laid out as in model_row.rs. */
 typedef struct RefoldRow
@@ -42,13 +42,6 @@ typedef struct RefoldRow
 	const Datum *key;
 	ItemPointerData place;		/* valid where there is a row */
 } RefoldRow;
-
-/* In shim.c. */
-bool		refold_checks_are_ours(void);
-void		refold_enter_scope(RefoldScope *scope, ErrorContextCallback *line);
-void		refold_leave_scope(RefoldScope *scope, RefoldScope *outer, ErrorContextCallback *line);
-RefoldScope *refold_current_scope(void);
-ErrorData  *refold_take_error_to(MemoryContext caller, RefoldScope *outer);
 
 ErrorData  *refold_call_handler(Oid handler, int nargs, const NullableDatum *arguments, bool is_row,
 								RefoldScope *scope, NullableDatum *result, bool *called);
@@ -140,7 +133,7 @@ refold_call_handler(Oid handler, int nargs, const NullableDatum *arguments, bool
 	}
 	PG_CATCH();
 	{
-		error = refold_take_error_to(caller, outer);
+		error = refold_take_error(caller, outer);
 	}
 	PG_END_TRY();
 	return error;
@@ -280,7 +273,7 @@ refold_load_row(RefoldRow *row, RefoldScope *scope, NullableDatum *state, bool *
 	}
 	PG_CATCH();
 	{
-		error = refold_take_error_to(caller, outer);
+		error = refold_take_error(caller, outer);
 	}
 	PG_END_TRY();
 	return error;
@@ -403,7 +396,7 @@ refold_update_row(RefoldRow *row, Datum state, RefoldScope *scope, bool *updated
 	}
 	PG_CATCH();
 	{
-		error = refold_take_error_to(caller, outer);
+		error = refold_take_error(caller, outer);
 	}
 	PG_END_TRY();
 	return error;

@@ -38,6 +38,8 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+#include "scope.h"
+
 /* Attribute numbers of refold.event that the line of context shows. */
 #define EVENT_POSITION 1
 #define EVENT_STREAM_ID 2
@@ -47,7 +49,7 @@
 #define PROGRESS_INTERVAL 1024
 
 /* What is known about user code while it runs. Laid out as in shim.rs. */
-typedef struct RefoldScope
+struct RefoldScope
 {
 	const char *projection;
 	TupleDesc	event_desc;
@@ -64,7 +66,7 @@ typedef struct RefoldScope
 	MemoryContext batch_memory; /* while events are collected for the next call */
 	ArrayBuildState *batch;
 	int64		batch_used;
-} RefoldScope;
+};
 
 static RefoldScope *current_scope = NULL;
 static Oid	gate_oid = InvalidOid;
@@ -92,12 +94,6 @@ TableScanDesc refold_begin_databases(void);
 const char *refold_next_database(TableScanDesc scan, Oid *oid);
 int			refold_pid_of(int backend);
 void		refold_install_hooks(void);
-bool		refold_checks_are_ours(void);
-ErrorData  *refold_take_error(MemoryContext caller);
-RefoldScope *refold_current_scope(void);
-void		refold_enter_scope(RefoldScope *scope, ErrorContextCallback *line);
-void		refold_leave_scope(RefoldScope *scope, RefoldScope *outer, ErrorContextCallback *line);
-ErrorData  *refold_take_error_to(MemoryContext caller, RefoldScope *outer);
 
 /* Adds the line `projection "cart", event "item_added" of stream "cart-1", position 17` to an error's context. */
 static void
@@ -134,8 +130,8 @@ add_context(void *arg)
 				   TextDatumGetCString(event_type), TextDatumGetCString(stream_id), DatumGetInt64(position));
 }
 
-static void
-enter_scope(RefoldScope *scope, ErrorContextCallback *line)
+void
+refold_enter_scope(RefoldScope *scope, ErrorContextCallback *line)
 {
 	if (scope == NULL)
 		return;
@@ -147,8 +143,8 @@ enter_scope(RefoldScope *scope, ErrorContextCallback *line)
 	current_scope = scope;
 }
 
-static void
-leave_scope(RefoldScope *scope, RefoldScope *outer, ErrorContextCallback *line)
+void
+refold_leave_scope(RefoldScope *scope, RefoldScope *outer, ErrorContextCallback *line)
 {
 	if (scope == NULL)
 		return;
@@ -181,8 +177,8 @@ hide_statement(ErrorData *error, const char *sql)
 }
 
 /* Takes the error off PostgreSQL's stack, into the caller's memory. PG_CATCH has restored error_context_stack. */
-static ErrorData *
-take_error(MemoryContext caller, RefoldScope *outer)
+ErrorData *
+refold_take_error(MemoryContext caller, RefoldScope *outer)
 {
 	ErrorData  *error;
 
@@ -193,35 +189,10 @@ take_error(MemoryContext caller, RefoldScope *outer)
 	return error;
 }
 
-/* For the other files here. */
-ErrorData *
-refold_take_error(MemoryContext caller)
-{
-	return take_error(caller, current_scope);
-}
-
-ErrorData *
-refold_take_error_to(MemoryContext caller, RefoldScope *outer)
-{
-	return take_error(caller, outer);
-}
-
 RefoldScope *
 refold_current_scope(void)
 {
 	return current_scope;
-}
-
-void
-refold_enter_scope(RefoldScope *scope, ErrorContextCallback *line)
-{
-	enter_scope(scope, line);
-}
-
-void
-refold_leave_scope(RefoldScope *scope, RefoldScope *outer, ErrorContextCallback *line)
-{
-	leave_scope(scope, outer, line);
 }
 
 /* Prepares and keeps a plan; the caller is connected to SPI. */
@@ -242,7 +213,7 @@ refold_prepare(const char *sql, int nargs, Oid *types, SPIPlanPtr *plan)
 	}
 	PG_CATCH();
 	{
-		error = take_error(caller, outer);
+		error = refold_take_error(caller, outer);
 	}
 	PG_END_TRY();
 	return error;
@@ -262,17 +233,17 @@ refold_execute(SPIPlanPtr plan, const char *sql, Datum *values, const char *null
 	{
 		int			rc;
 
-		enter_scope(scope, &line);
+		refold_enter_scope(scope, &line);
 		if (snapshot != InvalidSnapshot)
 			CommandCounterIncrement();
 		rc = SPI_execute_snapshot(plan, values, nulls, snapshot, InvalidSnapshot, false, true, 0);
 		if (rc < 0)
 			elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
-		leave_scope(scope, outer, &line);
+		refold_leave_scope(scope, outer, &line);
 	}
 	PG_CATCH();
 	{
-		error = take_error(caller, outer);
+		error = refold_take_error(caller, outer);
 		hide_statement(error, sql);
 	}
 	PG_END_TRY();
@@ -290,7 +261,7 @@ refold_raise(int code, const char *message, const char *detail, const char *hint
 
 	PG_TRY();
 	{
-		enter_scope(scope, &line);
+		refold_enter_scope(scope, &line);
 		ereport(ERROR,
 				(errcode(code),
 				 errmsg_internal("%s", message),
@@ -299,7 +270,7 @@ refold_raise(int code, const char *message, const char *detail, const char *hint
 	}
 	PG_CATCH();
 	{
-		error = take_error(caller, outer);
+		error = refold_take_error(caller, outer);
 	}
 	PG_END_TRY();
 	return error;
@@ -364,7 +335,7 @@ refold_lock_together(int count, const Oid *relations, const LOCKMODE *modes, con
 	}
 	PG_CATCH();
 	{
-		error = take_error(caller, outer);
+		error = refold_take_error(caller, outer);
 	}
 	PG_END_TRY();
 
@@ -380,7 +351,7 @@ refold_lock_together(int count, const Oid *relations, const LOCKMODE *modes, con
 		}
 		PG_CATCH();
 		{
-			error = take_error(caller, outer);
+			error = refold_take_error(caller, outer);
 		}
 		PG_END_TRY();
 	}
@@ -404,7 +375,7 @@ refold_begin_subtransaction(void)
 	}
 	PG_CATCH();
 	{
-		error = take_error(caller, outer);
+		error = refold_take_error(caller, outer);
 	}
 	PG_END_TRY();
 	return error;
@@ -427,7 +398,7 @@ refold_end_subtransaction(bool release, ResourceOwner owner)
 	}
 	PG_CATCH();
 	{
-		error = take_error(caller, outer);
+		error = refold_take_error(caller, outer);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
@@ -449,7 +420,7 @@ refold_copy_error(ErrorData *error)
 	}
 	PG_CATCH();
 	{
-		copy = take_error(caller, outer);
+		copy = refold_take_error(caller, outer);
 	}
 	PG_END_TRY();
 	return copy;
