@@ -8,6 +8,8 @@ use std::fmt;
 #[serde(tag = "workload", rename_all = "snake_case")]
 pub enum Case {
     Append(Append),
+    /// The same, by one system with other things to do beside.
+    Beside(Append),
     Read(Read),
     Rebuild(Rebuild),
     /// The largest private memory that the process of a rebuild had.
@@ -96,6 +98,7 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Append(work) => work.fmt(f),
+            Self::Beside(work) => write!(f, "other work beside {work}"),
             Self::Read(Read { length }) => write!(f, "read a stream of {length}"),
             Self::Rebuild(work) => work.fmt(f),
             Self::RebuildMemory(work) => write!(f, "memory: {work}"),

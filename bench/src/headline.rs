@@ -5,11 +5,10 @@ use serde::Serialize;
 use crate::case::{Case, During, Kind, Streams};
 use crate::plan::{LARGE_REBUILD, SMALL_REBUILD};
 use crate::results::{Cell, Series, Spread, Unit};
+use crate::system::{Refold, System};
 
 /// The server's setting, in megabytes.
 const WORK_MEM: f64 = 4.0;
-/// refold's name among the systems.
-const REFOLD: &str = "refold";
 /// What the others' names begin with that it is compared with.
 const BARE: &str = "bare SQL";
 
@@ -19,7 +18,8 @@ pub struct Ratio {
     pub beside: String,
     /// None: it could not be measured.
     pub measured: Option<Spread>,
-    pub target: Target,
+    /// None: it is only told.
+    pub target: Option<Target>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -30,10 +30,10 @@ pub enum Target {
 }
 
 impl Ratio {
-    /// None where nothing was measured.
+    /// None where nothing was measured, or nothing is asked.
     pub fn holds(&self) -> Option<bool> {
         let median = self.measured?.median;
-        Some(match self.target {
+        Some(match self.target? {
             Target::AtLeast(limit) => median >= limit,
             Target::AtMost { limit, .. } => median <= limit,
         })
@@ -43,6 +43,7 @@ impl Ratio {
 /// All that the cells allow to say.
 pub fn ratios(cells: &[Cell]) -> Vec<Ratio> {
     let mut ratios: Vec<_> = cells.iter().filter_map(compared).collect();
+    ratios.extend(cells.iter().flat_map(beside));
     ratios.extend(cells.iter().filter_map(stall));
     ratios.extend(growth(cells));
     ratios
@@ -50,8 +51,8 @@ pub fn ratios(cells: &[Cell]) -> Vec<Ratio> {
 
 /// refold's speed as a share of the bare one's: of the faster, where there are two ways to do it by hand.
 fn compared(cell: &Cell) -> Option<Ratio> {
-    let target = Target::AtLeast(least(&cell.case)?);
-    let refold = cell.series_of(REFOLD)?;
+    let target = Some(Target::AtLeast(least(&cell.case)?));
+    let refold = cell.series_of(Refold::Alone.name())?;
     let bare = cell.series.iter().filter(|series| series.system.starts_with(BARE));
     let compared = bare.filter_map(|bare| Some((bare, Spread::of(&speeds(cell.unit, refold, bare))?)));
     let (bare, measured) = compared.min_by(|(_, one), (_, other)| one.median.total_cmp(&other.median))?;
@@ -87,14 +88,34 @@ fn least(case: &Case) -> Option<f64> {
     }
 }
 
+/// What refold's speed becomes by other work of its own.
+fn beside(cell: &Cell) -> Vec<Ratio> {
+    let Case::Beside(work) = cell.case else { return vec![] };
+    let ratio = |what: &Series, beside, target| {
+        let measured = Spread::of(&speeds(cell.unit, what, cell.series_of(beside)?));
+        let what = format!("{work}: {}", what.system.trim_start_matches("refold, "));
+        Some(Ratio { what, beside: beside.to_owned(), measured, target })
+    };
+    let of =
+        |system: Refold, beside: Refold, target| ratio(cell.series_of(system.name())?, beside.name(), target);
+    [
+        of(Refold::BesideOthers, Refold::Alone, Some(Target::AtLeast(0.9))),
+        of(Refold::BesideRebuild, Refold::Alone, None),
+        of(Refold::BesideRebuild, Refold::BesideTwin, None),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 /// The longest append of each round.
 fn stall(cell: &Cell) -> Option<Ratio> {
     let Case::Stall(work) = cell.case else { return None };
     (work.during == During::Concurrent).then(|| Ratio {
         what: format!("longest {}", cell.name),
         beside: String::new(),
-        measured: cell.series_of(REFOLD).and_then(|series| Spread::of(&series.samples)),
-        target: Target::AtMost { limit: 50.0, unit: " ms" },
+        measured: cell.series_of(Refold::Alone.name()).and_then(|series| Spread::of(&series.samples)),
+        target: Some(Target::AtMost { limit: 50.0, unit: " ms" }),
     })
 }
 
@@ -105,7 +126,7 @@ fn growth(cells: &[Cell]) -> Vec<Ratio> {
             Case::RebuildMemory(work)
                 if work.kind == kind && work.log.events == events && work.log.one_in == 1 =>
             {
-                cell.series_of(REFOLD)
+                cell.series_of(Refold::Alone.name())
             }
             _ => None,
         })
@@ -118,7 +139,7 @@ fn growth(cells: &[Cell]) -> Vec<Ratio> {
             what: format!("memory that a rebuild {kind} of 1M events takes more"),
             beside: "one of 100k events".to_owned(),
             measured: Spread::of(&growths),
-            target: Target::AtMost { limit: 2.0 * WORK_MEM, unit: " MB" },
+            target: Some(Target::AtMost { limit: 2.0 * WORK_MEM, unit: " MB" }),
         })
     };
     [Kind::Fold, Kind::PerBatch].into_iter().filter_map(growth).collect()
@@ -144,7 +165,7 @@ mod tests {
         let [ratio] = &ratios[..] else { unreachable!("one cell, one ratio") };
         assert_eq!(ratio.beside, "bare SQL, one statement");
         assert!(ratio.measured.is_some_and(|spread| (spread.median - 0.9).abs() < 1e-9));
-        assert!(matches!(ratio.target, Target::AtLeast(0.85)));
+        assert!(matches!(ratio.target, Some(Target::AtLeast(0.85))));
         assert_eq!(ratio.holds(), Some(true));
     }
 }

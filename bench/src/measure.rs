@@ -48,8 +48,8 @@ impl<'a> Bench<'a> {
         .collect()
     }
 
-    pub fn append(&self, work: &Append) -> Result<Cell> {
-        let case = Case::Append(*work);
+    /// `case` is of the work.
+    pub fn append(&self, case: Case, work: &Append) -> Result<Cell> {
         let contenders = self.contenders(&case, work.synchronous_commit, |system, database| {
             Ok((system.session(database, work)?, Tally { events: 0, latency: histogram()? }))
         })?;

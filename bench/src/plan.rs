@@ -43,8 +43,10 @@ impl Plan {
     /// Runs those of its cases whose names `only` is a part of, and gives each cell to `tell` as it is measured.
     pub fn run(self, bench: &Bench, only: &str, tell: &mut dyn FnMut(Cell) -> Result<()>) -> Result<()> {
         let is_wanted = |case: Case| case.to_string().contains(only);
-        for work in self.appends().iter().filter(|work| is_wanted(Case::Append(**work))) {
-            tell(bench.append(work)?)?;
+        let appends = self.appends().into_iter().map(|work| (Case::Append(work), work));
+        let beside = self.beside().into_iter().map(|work| (Case::Beside(work), work));
+        for (case, work) in appends.chain(beside).filter(|(case, _)| is_wanted(*case)) {
+            tell(bench.append(case, &work)?)?;
         }
         for (length, streams) in self.reads() {
             if is_wanted(Case::Read(Read { length })) {
@@ -70,11 +72,6 @@ impl Plan {
         }
         let one =
             Append { clients: 1, events: 1, streams: Streams::New, models: None, synchronous_commit: false };
-        let with = |kind, count, taking| Append {
-            streams: Streams::Own,
-            models: Some(Models { kind, count, taking }),
-            ..one
-        };
         let clients: &[usize] = if self == Self::Smoke { &[1, 2] } else { &[1, 2, 4, 8] };
         let mut works: Vec<_> = clients.iter().map(|&clients| Append { clients, ..one }).collect();
         works.push(Append { events: 100, ..one });
@@ -94,6 +91,14 @@ impl Plan {
         // Beyond these the wait for the disk is all that would be seen.
         works.extend(durable.into_iter().take(if self == Self::Smoke { 1 } else { 4 + 1 + KINDS.len() }));
         works
+    }
+
+    fn beside(self) -> Vec<Append> {
+        match self {
+            Self::Full | Self::Quick => vec![with(Kind::Fold, 1, 1), with(Kind::PerEvent, 1, 1)],
+            Self::Smoke => vec![with(Kind::Fold, 1, 1)],
+            Self::Stall => vec![],
+        }
     }
 
     /// The length of streams, and how many there are.
@@ -143,6 +148,12 @@ impl Plan {
             Self::Smoke => vec![(2_000, 100)],
         }
     }
+}
+
+/// One client, with so many models.
+fn with(kind: Kind, count: usize, taking: usize) -> Append {
+    let models = Some(Models { kind, count, taking });
+    Append { clients: 1, events: 1, streams: Streams::Own, models, synchronous_commit: false }
 }
 
 pub const SMALL_REBUILD: u64 = 100_000;

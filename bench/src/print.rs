@@ -41,8 +41,9 @@ pub fn ratios(ratios: &[Ratio]) -> String {
     let mut table = table(&["refold", "beside", "measured", "min..max", "target", ""]);
     for ratio in ratios {
         let (unit, target) = match ratio.target {
-            Target::AtLeast(limit) => (" x", format!(">= {limit} x")),
-            Target::AtMost { limit, unit } => (unit, format!("<= {limit}{unit}")),
+            Some(Target::AtLeast(limit)) => (" x", format!(">= {limit} x")),
+            Some(Target::AtMost { limit, unit }) => (unit, format!("<= {limit}{unit}")),
+            None => (" x", String::new()),
         };
         let [measured, spread] = match ratio.measured {
             Some(Spread { median, min, max }) => {

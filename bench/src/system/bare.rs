@@ -37,7 +37,7 @@ impl System for Bare {
 
     fn can(&self, case: &Case) -> bool {
         match self {
-            Self::Statements => true,
+            Self::Statements => !matches!(case, Case::Beside(_)),
             Self::OneStatement => matches!(case, Case::Append(Append { events: 1, models: Some(_), .. })),
         }
     }

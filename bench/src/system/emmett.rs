@@ -51,7 +51,7 @@ impl System for Emmett {
         match case {
             Case::Append(_) | Case::Read(_) => true,
             Case::Rebuild(work) | Case::RebuildMemory(work) => work.log.events <= MOST_REBUILT,
-            Case::Stall(_) => false,
+            Case::Beside(_) | Case::Stall(_) => false,
         }
     }
 

@@ -44,7 +44,7 @@ impl System for Eventsourcing {
             Case::Rebuild(work) | Case::RebuildMemory(work) => {
                 work.kind == Kind::PerEvent && work.log.events <= MOST_REBUILT
             }
-            Case::Stall(_) => false,
+            Case::Beside(_) | Case::Stall(_) => false,
         }
     }
 

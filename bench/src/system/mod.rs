@@ -7,6 +7,8 @@ mod message_db;
 mod peer;
 mod refold;
 
+pub use refold::Refold;
+
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use std::path::Path;
@@ -33,7 +35,8 @@ pub enum Peer {
 /// refold, the bare statements, and the peers, which are installed in folders of their own below `installed`.
 pub fn all(peers: &[Peer], installed: &Path) -> Vec<Box<dyn System>> {
     let mut systems: Vec<Box<dyn System>> =
-        vec![Box::new(refold::Refold), Box::new(bare::Bare::Statements), Box::new(bare::Bare::OneStatement)];
+        vec![Box::new(Refold::Alone), Box::new(bare::Bare::Statements), Box::new(bare::Bare::OneStatement)];
+    systems.extend(Refold::BESIDE.map(|refold| -> Box<dyn System> { Box::new(refold) }));
     systems.extend(peers.iter().map(|peer| -> Box<dyn System> {
         match peer {
             Peer::Emmett => Box::new(emmett::Emmett::new(&installed.join("emmett"))),

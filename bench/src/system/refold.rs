@@ -3,28 +3,47 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Appender, Reader, Rebuilder, Rebuilt, System};
+use super::{Appender, Clients, Reader, Rebuilder, Rebuilt, Session, System};
 use crate::case::{Append, Case, During, Kind, Log, Rebuild, Stall};
 use crate::database::Database;
-use crate::events::{DATA_SQL, OTHER, TAKEN};
+use crate::events::{DATA_SQL, OTHER, Source, TAKEN};
+use crate::load::{Run, Window};
 use crate::memory::Backend;
 use crate::models;
 
-pub struct Refold;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refold {
+    Alone,
+    /// Beside each projection are four that do not take the events' type.
+    BesideOthers,
+    /// Beside each projection is another of the same kind.
+    BesideTwin,
+    /// A concurrent rebuild mirrors all appends.
+    BesideRebuild,
+}
+
+impl Refold {
+    pub const BESIDE: [Self; 3] = [Self::BesideOthers, Self::BesideTwin, Self::BesideRebuild];
+}
 
 const EVENT: &str = "refold.event";
 
 impl System for Refold {
     fn name(&self) -> &'static str {
-        "refold"
+        match self {
+            Self::Alone => "refold",
+            Self::BesideOthers => "refold, 4 projections of other types",
+            Self::BesideTwin => "refold, the projection twice",
+            Self::BesideRebuild => "refold, mirroring for a rebuild",
+        }
     }
 
     fn version(&self) -> String {
         env!("CARGO_PKG_VERSION").to_owned()
     }
 
-    fn can(&self, _case: &Case) -> bool {
-        true
+    fn can(&self, case: &Case) -> bool {
+        *self == Self::Alone || matches!(case, Case::Beside(_))
     }
 
     fn install(&self, database: &Database) -> Result<()> {
@@ -37,8 +56,13 @@ impl System for Refold {
 
     fn prepare_models(&self, database: &Database, work: &Append) -> Result<()> {
         let Some(wanted) = work.models else { return Ok(()) };
-        for number in 1..=wanted.count {
-            let event_type = if number <= wanted.taking { TAKEN } else { OTHER };
+        let (others, twins) = match self {
+            Self::Alone | Self::BesideRebuild => (0, 0),
+            Self::BesideOthers => (4, 0),
+            Self::BesideTwin => (0, wanted.taking),
+        };
+        for number in 1..=wanted.count + others + twins {
+            let event_type = if number <= wanted.taking + twins { TAKEN } else { OTHER };
             let rebuild = Rebuild { log: Log { events: 0, streams: 0, one_in: 1 }, kind: wanted.kind };
             create_projection(database, &rebuild, number, Some(event_type))?;
         }
@@ -63,6 +87,17 @@ impl System for Refold {
             client.query_one(&append, &[&call.stream, &Value::Array(events.collect())])?;
             Ok(0)
         }))
+    }
+
+    fn session(&self, database: &Database, work: &Append) -> Result<Box<dyn Session>> {
+        self.prepare_models(database, work)?;
+        let clients = Clients::appending(Source::all(work), || self.appender(database, work))?;
+        Ok(match work.models {
+            Some(models) if *self == Self::BesideRebuild => {
+                Box::new(Mirroring::start(clients, database, models.kind)?)
+            }
+            _ => Box::new(clients),
+        })
     }
 
     fn reader(&self, database: &Database) -> Result<Reader> {
@@ -143,6 +178,39 @@ fn create_projection(
                  CASE WHEN $3 THEN NULL ELSE ARRAY[$1::text::regclass] END, event_types => $4)";
     client.query_one(sql, &[&table, &handler, &(work.kind == Kind::Fold), &types])?;
     Ok(())
+}
+
+/// Clients whose appends go to a rebuild's tables, too.
+struct Mirroring {
+    clients: Clients,
+    database: Database,
+    /// Where its tables are.
+    schema: String,
+}
+
+impl Mirroring {
+    /// To version 2 and back. In the second's grace period appends are mirrored as they are before the swap, and no
+    /// snapshot is held.
+    fn start(clients: Clients, database: &Database, kind: Kind) -> Result<Self> {
+        for (version, grace) in [(2, "0"), (1, "1 day")] {
+            let (table, handler) = (models::table(1), models::create_handler(kind, 1, version, EVENT).0);
+            database.execute(&format!(
+                "CALL refold.rebuild_projection_concurrently('{table}', '{handler}', grace => '{grace}')"
+            ))?;
+        }
+        let schema = "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'refold\\_shadow\\_%'";
+        let schema = database.connect()?.query_one(schema, &[])?.get(0);
+        Ok(Self { clients, database: database.clone(), schema })
+    }
+}
+
+impl Session for Mirroring {
+    fn run(&mut self, window: Window) -> Result<Run> {
+        let run = self.clients.run(window)?;
+        let mirrored = format!("SELECT * FROM {}.{}", self.schema, models::table(1));
+        models::check(&self.database, &mirrored, Refold::BesideRebuild.log(), 2)?;
+        Ok(run)
+    }
 }
 
 struct Rebuilding {
