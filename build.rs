@@ -3,16 +3,21 @@
 use std::env;
 use std::process::Command;
 
-const C_SOURCES: [&str; 9] = [
+const C_SOURCES: [&str; 14] = [
     "event_array.c",
+    "hooks.c",
     "last_version.c",
     "log_table.c",
     "model_row.c",
+    "replay_step.c",
+    "scope.c",
     "scope.h",
-    "shim.c",
+    "statement.c",
     "storage.c",
-    "storage_check.c",
     "storage.h",
+    "storage_check.c",
+    "subtransaction.c",
+    "worker.c",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,10 +1,32 @@
 /*
- * The scope in which user code runs, and the errors that are put aside; both are in shim.c.
+ * The scope in which user code runs, and the errors that are put aside.
  */
 #ifndef REFOLD_SCOPE_H
 #define REFOLD_SCOPE_H
 
-typedef struct RefoldScope RefoldScope;
+#include "access/htup.h"
+#include "access/tupdesc.h"
+#include "utils/array.h"
+
+/* What is known about user code while it runs. Laid out as in shim.rs. */
+typedef struct RefoldScope
+{
+	const char *projection;
+	TupleDesc	event_desc;
+	HeapTupleHeader event;		/* the event being handled, or NULL */
+	Oid			handler;		/* for the step functions */
+	Oid			state_type;		/* of a fold; InvalidOid for a per-event handler */
+	Oid			event_type;
+	int			nest_level;		/* of transactions, when the scope was entered */
+	const Oid  *guarded;		/* live tables the handler must not touch during a replay */
+	int			guarded_count;
+	int64		events_done;
+	int			batch_length;	/* most events of one call of a per-batch handler; 0 for any other */
+	int64		batch_bytes;	/* and most bytes, but for a single event */
+	MemoryContext batch_memory; /* while events are collected for the next call */
+	ArrayBuildState *batch;
+	int64		batch_used;
+} RefoldScope;
 
 extern RefoldScope *refold_current_scope(void);
 extern void refold_enter_scope(RefoldScope *scope, ErrorContextCallback *line);

@@ -1,4 +1,4 @@
-//! What `shim.c` offers, and the scope in which user code runs.
+//! What the C files offer, and the scope in which user code runs.
 
 use super::jsonb::RawElement;
 use super::model_row::Row;
@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
 
-/// What is known about user code while it runs; laid out as in `shim.c`.
+/// What is known about user code while it runs; laid out as in `scope.h`.
 #[repr(C)]
 pub struct Scope {
     projection: *const c_char,
@@ -133,10 +133,11 @@ impl Scope {
     }
 }
 
-// SAFETY: these match the definitions in shim.c. Whatever they raise unwinds as a panic; those that return an
+// SAFETY: these match the definitions in the C files. Whatever they raise unwinds as a panic; those that return an
 // `ErrorData` raise only what fails while they catch an error.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" {
+    // In statement.c.
     pub(super) fn refold_prepare(
         sql: *const c_char,
         nargs: c_int,
@@ -151,12 +152,22 @@ unsafe extern "C-unwind" {
         snapshot: pg_sys::Snapshot,
         scope: *mut Scope,
     ) -> *mut pg_sys::ErrorData;
+    // In scope.c.
     pub(super) fn refold_raise(
         code: c_int,
         message: *const c_char,
         detail: *const c_char,
         hint: *const c_char,
         scope: *mut Scope,
+    ) -> *mut pg_sys::ErrorData;
+    pub(super) fn refold_copy_error(error: *mut pg_sys::ErrorData) -> *mut pg_sys::ErrorData;
+    pub(super) fn refold_warn(message: *const c_char, detail: *const c_char, hint: *const c_char);
+    fn refold_log(message: *const c_char);
+    // In subtransaction.c.
+    pub(super) fn refold_begin_subtransaction() -> *mut pg_sys::ErrorData;
+    pub(super) fn refold_end_subtransaction(
+        release: bool,
+        owner: pg_sys::ResourceOwner,
     ) -> *mut pg_sys::ErrorData;
     pub(super) fn refold_lock_together(
         count: c_int,
@@ -203,16 +214,10 @@ unsafe extern "C-unwind" {
     ) -> *mut pg_sys::ErrorData;
     // In last_version.c.
     pub(super) fn refold_last_version(log: pg_sys::Oid, stream_id: pg_sys::Datum, latest: bool) -> i64;
+    // In replay_step.c.
     pub(super) fn refold_begin_batches(scope: *mut Scope);
     pub(super) fn refold_last_batch(scope: *mut Scope) -> pg_sys::Datum;
-    fn refold_log(message: *const c_char);
-    pub(super) fn refold_warn(message: *const c_char, detail: *const c_char, hint: *const c_char);
-    pub(super) fn refold_begin_subtransaction() -> *mut pg_sys::ErrorData;
-    pub(super) fn refold_end_subtransaction(
-        release: bool,
-        owner: pg_sys::ResourceOwner,
-    ) -> *mut pg_sys::ErrorData;
-    pub(super) fn refold_copy_error(error: *mut pg_sys::ErrorData) -> *mut pg_sys::ErrorData;
+    // In worker.c.
     pub(super) fn refold_begin_databases() -> pg_sys::TableScanDesc;
     pub(super) fn refold_next_database(scan: pg_sys::TableScanDesc, oid: *mut pg_sys::Oid) -> *const c_char;
     // In storage.c.
