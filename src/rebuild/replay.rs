@@ -21,6 +21,7 @@ use crate::projection::check::Checked;
 use crate::projection::registry::Kind;
 use crate::projection::table::Table;
 use pgrx::pg_sys;
+use std::mem;
 
 /// Positions of the first window of a per-event replay; each next window is ten times as large, and the statistics
 /// are collected anew between them.
@@ -48,6 +49,8 @@ pub struct Replay<'a> {
     done: Position,
     events: i64,
     share: Option<Share>,
+    /// A fold's copies are written by key only where a tail follows: a rebuild that no append meets spares the index.
+    lacks_keys: bool,
     /// Positions of a per-event replay's next window.
     window: i64,
     /// Tables that the transaction had locked as TRUNCATE does before any handler ran.
@@ -94,6 +97,7 @@ impl<'a> Replay<'a> {
             done: 0,
             events: 0,
             share: None,
+            lacks_keys: false,
             window: FIRST_WINDOW,
             locked_before: tables
                 .filter(|&table| locks::holds(table, locks::Mode::AccessExclusive))
@@ -133,11 +137,9 @@ impl<'a> Replay<'a> {
                 Kind::PerBatch => self.call_per_batch(up_to)?,
             }
             self.progress.phase(Phase::Indexing);
-            if self.checked.projection.kind == Kind::Fold {
-                self.add_keys()?;
-            }
             self.to.analyze()
         })?;
+        self.lacks_keys = self.checked.projection.kind == Kind::Fold;
         self.require_live_untouched()?;
         self.done = up_to;
         self.progress.done(self.events);
@@ -166,6 +168,9 @@ impl<'a> Replay<'a> {
             return Ok(0);
         }
         identity::as_owner(self.checked.projection.owner, &self.to.settings, || {
+            if mem::take(&mut self.lacks_keys) {
+                self.add_keys()?;
+            }
             match self.checked.projection.kind {
                 Kind::Fold => self.fold_on(up_to),
                 Kind::PerEvent => self.call_per_event(up_to),
