@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -23,6 +24,10 @@
 #include "scope.h"
 
 #define EVENT_COLUMNS 9
+
+/* How many rows are written at once, and after how many bytes no more: as COPY buffers them. */
+#define MOST_ROWS 100
+#define MOST_BYTES 65535
 
 static const Oid column_types[EVENT_COLUMNS] = {
 	INT8OID, TEXTOID, INT8OID, TEXTOID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID, XID8OID
@@ -80,38 +85,63 @@ is_plain(Relation log, const Oid *triggers)
 		pg_class_aclcheck(RelationGetRelid(log), GetUserId(), ACL_INSERT) == ACLCHECK_OK;
 }
 
+/* Fills slots with rows, until they are as many, or as large, as are written at once; returns how many. */
+static int
+fill_slots(Relation log, int count, const Datum *values, ResultRelInfo *target, EState *estate, TupleTableSlot **slots)
+{
+	Size		used = 0;
+	int			filled = 0;
+
+	while (filled < count && filled < MOST_ROWS && used < MOST_BYTES)
+	{
+		TupleTableSlot *slot = slots[filled];
+
+		if (slot == NULL)
+			slot = slots[filled] = table_slot_create(log, &estate->es_tupleTable);
+		ExecClearTuple(slot);
+		memcpy(slot->tts_values, values + filled * EVENT_COLUMNS, sizeof(Datum) * EVENT_COLUMNS);
+		memset(slot->tts_isnull, false, sizeof(bool) * EVENT_COLUMNS);
+		ExecStoreVirtualTuple(slot);
+		slot->tts_tableOid = RelationGetRelid(log);
+		ExecConstraints(target, slot, estate);
+		used += heap_compute_data_size(RelationGetDescr(log), slot->tts_values, slot->tts_isnull);
+		filled++;
+	}
+	return filled;
+}
+
 static void
 insert_rows(Relation log, int count, const Datum *values)
 {
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *target;
-	TupleTableSlot *slot;
+	TupleTableSlot *slots[MOST_ROWS] = {NULL};
 	MemoryContext caller = MemoryContextSwitchTo(estate->es_query_cxt);
+	int			filled;
 
 	target = makeNode(ResultRelInfo);
 	InitResultRelInfo(target, log, 0, NULL, 0);
 	ExecOpenIndices(target, false);
-	slot = table_slot_create(log, &estate->es_tupleTable);
 	estate->es_output_cid = GetCurrentCommandId(true);
 
-	for (int row = 0; row < count; row++)
+	for (int row = 0; row < count; row += filled)
 	{
 		CHECK_FOR_INTERRUPTS();
-		ResetPerTupleExprContext(estate);
+		filled = fill_slots(log, count - row, values + row * EVENT_COLUMNS, target, estate, slots);
 		MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
-		ExecClearTuple(slot);
-		memcpy(slot->tts_values, values + row * EVENT_COLUMNS, sizeof(Datum) * EVENT_COLUMNS);
-		memset(slot->tts_isnull, false, sizeof(bool) * EVENT_COLUMNS);
-		ExecStoreVirtualTuple(slot);
-		slot->tts_tableOid = RelationGetRelid(log);
-		ExecConstraints(target, slot, estate);
-		table_tuple_insert(log, slot, estate->es_output_cid, 0, NULL);
+		if (filled == 1)
+			table_tuple_insert(log, slots[0], estate->es_output_cid, 0, NULL);
+		else
+			table_multi_insert(log, slots, filled, estate->es_output_cid, 0, NULL);
 		/* An index whose check can wait has a trigger for that, and has_known_triggers has refused. */
-		(void) ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL
+		for (int i = 0; i < filled; i++)
+			(void) ExecInsertIndexTuples(target, slots[i], estate, false, false, NULL, NIL
 #if PG_VERSION_NUM >= 160000
-									 ,false
+										 ,false
 #endif
-			);
+				);
+		MemoryContextSwitchTo(estate->es_query_cxt);
+		ResetPerTupleExprContext(estate);
 	}
 
 	MemoryContextSwitchTo(caller);
