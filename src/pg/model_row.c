@@ -27,6 +27,7 @@
 #include "utils/relcache.h"
 #include "utils/reltrigger.h"
 #include "utils/snapmgr.h"
+#include "utils/typcache.h"
 
 #include "scope.h"
 
@@ -35,8 +36,8 @@
 /* What was found, or where; laid out as in model_row.rs. */
 typedef struct RefoldRow
 {
-	Oid			relation;
-	Oid			row_type;
+	Oid			relation;		/* the live table, or a rebuild's copy of it */
+	Oid			row_type;		/* of the live table */
 	int			keys;
 	const Oid  *key_types;
 	const Datum *key;
@@ -139,15 +140,37 @@ refold_call_handler(Oid handler, int nargs, const NullableDatum *arguments, bool
 	return error;
 }
 
+/* Whether the table's columns are those of the row type: a copy has another row type of the same columns. */
+static bool
+has_columns(Relation table, TupleDesc columns)
+{
+	TupleDesc	own = RelationGetDescr(table);
+
+	if (own->tdtypeid == columns->tdtypeid)
+		return true;
+	if (own->natts != columns->natts)
+		return false;
+	for (int i = 0; i < own->natts; i++)
+	{
+		Form_pg_attribute one = TupleDescAttr(own, i);
+		Form_pg_attribute other = TupleDescAttr(columns, i);
+
+		if (one->atttypid != other->atttypid || one->atttypmod != other->atttypmod ||
+			one->attisdropped != other->attisdropped || one->attgenerated != other->attgenerated)
+			return false;
+	}
+	return true;
+}
+
 /* Whether a statement would do no more than to read the row, or to write it if `write`. */
 static bool
-is_plain(Relation table, const RefoldRow *row, bool write)
+is_plain(Relation table, TupleDesc columns, bool write)
 {
 	Form_pg_class form = table->rd_rel;
 	AclMode		rights = write ? ACL_SELECT | ACL_UPDATE : ACL_SELECT;
 	const TriggerDesc *triggers = table->trigdesc;
 
-	if (form->relkind != RELKIND_RELATION || form->reltype != row->row_type || form->relhasrules ||
+	if (form->relkind != RELKIND_RELATION || !has_columns(table, columns) || form->relhasrules ||
 		form->relrowsecurity || !refold_checks_are_ours() ||
 		pg_class_aclmask(RelationGetRelid(table), GetUserId(), rights, ACLMASK_ALL) != rights)
 		return false;
@@ -196,11 +219,10 @@ open_key(Relation table, const RefoldRow *row, ScanKey keys)
 	return NULL;
 }
 
-/* The row as a value of the table's row type, as the statement forms it: what is generated or dropped is NULL. */
+/* The row as a value of the live table's row type, as the statement forms it: what is generated or dropped is NULL. */
 static Datum
-row_value(Relation table, TupleTableSlot *slot)
+row_value(TupleDesc columns, TupleTableSlot *slot)
 {
-	TupleDesc	columns = RelationGetDescr(table);
 	HeapTuple	tuple;
 	Datum		value;
 
@@ -233,14 +255,16 @@ refold_load_row(RefoldRow *row, RefoldScope *scope, NullableDatum *state, bool *
 	PG_TRY();
 	{
 		Relation	table;
+		TupleDesc	columns;
 		Relation	index = NULL;
 		ScanKeyData keys[MOST_KEYS];
 
 		refold_enter_scope(scope, &line);
 		table = table_open(row->relation, RowExclusiveLock);
+		columns = lookup_rowtype_tupdesc(row->row_type, -1);
 		ItemPointerSetInvalid(&row->place);
 		state->isnull = true;
-		if (is_plain(table, row, false))
+		if (is_plain(table, columns, false))
 			index = open_key(table, row, keys);
 		*loaded = index != NULL;
 		if (index != NULL)
@@ -260,7 +284,7 @@ refold_load_row(RefoldRow *row, RefoldScope *scope, NullableDatum *state, bool *
 			if (index_getnext_slot(scan, ForwardScanDirection, slot))
 			{
 				state->isnull = false;
-				state->value = row_value(table, slot);
+				state->value = row_value(columns, slot);
 				row->place = slot->tts_tid;
 			}
 			index_endscan(scan);
@@ -268,6 +292,7 @@ refold_load_row(RefoldRow *row, RefoldScope *scope, NullableDatum *state, bool *
 			UnregisterSnapshot(snapshot);
 			index_close(index, NoLock);
 		}
+		ReleaseTupleDesc(columns);
 		table_close(table, NoLock);
 		refold_leave_scope(scope, outer, &line);
 	}
@@ -297,7 +322,8 @@ has_key(TupleTableSlot *slot, Relation index, const ScanKeyData *keys, int count
 }
 
 static bool
-write_row(Relation table, const RefoldRow *row, Relation index, const ScanKeyData *keys, HeapTupleHeader state)
+write_row(Relation table, TupleDesc columns, const RefoldRow *row, Relation index, const ScanKeyData *keys,
+		  HeapTupleHeader state)
 {
 	EState	   *estate = CreateExecutorState();
 	MemoryContext caller = MemoryContextSwitchTo(estate->es_query_cxt);
@@ -312,9 +338,9 @@ write_row(Relation table, const RefoldRow *row, Relation index, const ScanKeyDat
 	tuple.t_tableOid = InvalidOid;
 	tuple.t_data = state;
 	ExecClearTuple(slot);
-	heap_deform_tuple(&tuple, RelationGetDescr(table), slot->tts_values, slot->tts_isnull);
-	for (int i = 0; i < RelationGetDescr(table)->natts; i++)
-		if (TupleDescAttr(RelationGetDescr(table), i)->attisdropped)
+	heap_deform_tuple(&tuple, columns, slot->tts_values, slot->tts_isnull);
+	for (int i = 0; i < columns->natts; i++)
+		if (TupleDescAttr(columns, i)->attisdropped)
 			slot->tts_isnull[i] = true;
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(table);
@@ -377,20 +403,23 @@ refold_update_row(RefoldRow *row, Datum state, RefoldScope *scope, bool *updated
 	{
 		HeapTupleHeader header = DatumGetHeapTupleHeader(state);
 		Relation	table;
+		TupleDesc	columns;
 		Relation	index = NULL;
 		ScanKeyData keys[MOST_KEYS];
 
 		refold_enter_scope(scope, &line);
 		table = table_open(row->relation, RowExclusiveLock);
+		columns = lookup_rowtype_tupdesc(row->row_type, -1);
 		*updated = false;
 		if (ItemPointerIsValid(&row->place) && HeapTupleHeaderGetTypeId(header) == row->row_type &&
-			is_plain(table, row, true))
+			is_plain(table, columns, true))
 			index = open_key(table, row, keys);
 		if (index != NULL)
 		{
-			*updated = write_row(table, row, index, keys, header);
+			*updated = write_row(table, columns, row, index, keys, header);
 			index_close(index, NoLock);
 		}
+		ReleaseTupleDesc(columns);
 		table_close(table, NoLock);
 		refold_leave_scope(scope, outer, &line);
 	}

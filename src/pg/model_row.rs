@@ -49,7 +49,8 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// The row of `relation` whose primary key has these values, of these types.
+    /// The row of `relation`, a live table or a rebuild's copy of it, whose primary key has these values, of these
+    /// types; `row_type` is the live table's.
     pub fn new(
         relation: pg_sys::Oid,
         row_type: pg_sys::Oid,
@@ -68,7 +69,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Finds the row, and gives it as a value of the table's row type; the outer `None`: only the statement can. Called
+    /// Finds the row, and gives it as a value of the live table's row type; the outer `None`: only the statement can. Called
     /// as the owner, who holds a lock on the table.
     pub fn load(&mut self, scope: &mut Scope) -> Result<Option<Arg>> {
         let mut state = nullable(None);

@@ -14,7 +14,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// The statements of one fold on one table: the live one, or a rebuild's copy of it.
 pub struct Fold {
-    /// The table and its row type, where its rows may be loaded and updated without statements.
+    /// The table and the live one's row type, where its rows may be loaded and updated without statements.
     direct: Option<(pg_sys::Oid, pg_sys::Oid)>,
     /// Key, event: whether there is a row, and the state after the event.
     load_and_step: spi::Plan,
@@ -49,6 +49,7 @@ impl Fold {
         key_types: &[pg_sys::Oid],
     ) -> Result<Self> {
         let (handler, target) = (&function.qualified, copy.unwrap_or(&table.qualified));
+        let relation = copy.map_or(Ok(table.relation), relation_named)?;
         let step = Handler::prepare(function, &[table.row_type, catalog.event_type])?;
         let keys = key_types.len();
         let by_key = table.on_key(|n, column| format!("t.{} {} ${}", column.name, column.equals, n + 1));
@@ -76,8 +77,7 @@ impl Fold {
         );
         Ok(Self {
             load_and_step: spi::Plan::prepare(&load_and_step, &with(&[catalog.event_type]))?,
-            // A copy has a row type of its own.
-            direct: (copy.is_none() && step.is_direct()).then_some((table.relation, table.row_type)),
+            direct: step.is_direct().then_some((relation, table.row_type)),
             step,
             insert: spi::Plan::prepare(&insert, &with(&[table.row_type]))?,
             update: spi::Plan::prepare(&update, &with(&[table.row_type]))?,
@@ -173,6 +173,11 @@ impl Fold {
         Err(Error::retry("the row of a projection was created after this transaction's snapshot")
             .hint("Retry the transaction."))
     }
+}
+
+fn relation_named(name: &str) -> Result<pg_sys::Oid> {
+    const SQL: &str = "SELECT $1::pg_catalog.regclass::pg_catalog.oid";
+    spi::query_once(SQL, &[spi::arg(name)], spi::Snapshot::Latest, |rows| rows.need(0, 0))
 }
 
 /// 39000: the handler returned a row that is not its event's.
