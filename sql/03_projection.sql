@@ -62,27 +62,27 @@ CREATE TABLE refold.serial_turn (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE refold.serial_turn IS 'One row for each serial projection; whoever appends to it updates the row before its positions are drawn.';
 
-CREATE FUNCTION refold._function(signature text) RETURNS oid LANGUAGE sql STABLE PARALLEL SAFE
+-- Whoever may create functions in the schema could give one this signature before the store is opened, and the owner of the
+-- projection would run it.
+CREATE FUNCTION refold._function(signature text, owner oid) RETURNS oid LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp AS $$
-  SELECT p.oid FROM pg_proc AS p
+  SELECT p.oid FROM pg_proc AS p JOIN pg_roles AS r ON r.oid = p.proowner
    WHERE p.prokind = 'f' AND p.proargtypes::oid[] && ARRAY['refold.event'::regtype::oid, 'refold.event[]'::regtype::oid]
-     AND p.oid::regprocedure::text = $1
+     AND p.oid::regprocedure::text = $1 AND (p.proowner = $2 OR r.rolsuper)
 $$;
-COMMENT ON FUNCTION refold._function(text) IS 'the function of an event that has this signature; NULL: there is none';
+COMMENT ON FUNCTION refold._function(text, oid) IS
+  'the function of an event that has this signature and belongs to this role or to a superuser; NULL: there is none';
 
 -- 0 stands for what there is not: no function and no role has that OID. The LIMIT tells the planner that there is one row:
 -- what it would expect otherwise is worth a compilation of the query.
 CREATE VIEW refold._projection AS
 SELECT p.projection_id, p.name, p.kind,
-       CASE i.here WHEN 'own' THEN p.handler WHEN 'new' THEN coalesce(refold._function(p.handler_signature), 0) ELSE 0 END AS handler,
+       CASE i.here WHEN 'own' THEN p.handler WHEN 'new' THEN coalesce(refold._function(p.handler_signature, w.owner), 0) ELSE 0 END AS handler,
        p.handler_signature, p.fingerprint,
        CASE WHEN p.key_signature IS NOT NULL THEN
-         CASE i.here WHEN 'own' THEN p.key WHEN 'new' THEN coalesce(refold._function(p.key_signature), 0) ELSE 0 END END AS key,
+         CASE i.here WHEN 'own' THEN p.key WHEN 'new' THEN coalesce(refold._function(p.key_signature, w.owner), 0) ELSE 0 END END AS key,
        p.key_signature, p.event_types, p.serial,
-       CASE i.here WHEN 'own' THEN p.owner
-         WHEN 'new' THEN coalesce((SELECT r.oid FROM pg_catalog.pg_roles AS r
-                                    WHERE r.rolname OPERATOR(pg_catalog.=) p.owner_name::pg_catalog.name), 0)
-         ELSE 0 END AS owner,
+       w.owner,
        p.search_path, p.time_zone, p.date_style, p.interval_style, p.generation, p.flips, p.mode,
        p.created_at, p.rebuilt_at, p.rebuilt_events, p.rebuilt_in,
        (SELECT pg_catalog.count(*) FROM refold.projection_table AS t
@@ -94,7 +94,13 @@ SELECT p.projection_id, p.name, p.kind,
  CROSS JOIN LATERAL (
    SELECT CASE WHEN o.open IS NOT TRUE THEN 'new' WHEN p.installation OPERATOR(pg_catalog.=) o.installation_id THEN 'own'
                ELSE 'smuggled' END AS here
- ) AS i;
+ ) AS i
+ CROSS JOIN LATERAL (
+   SELECT CASE i.here WHEN 'own' THEN p.owner
+            WHEN 'new' THEN coalesce((SELECT r.oid FROM pg_catalog.pg_roles AS r
+                                       WHERE r.rolname OPERATOR(pg_catalog.=) p.owner_name::pg_catalog.name), 0)
+            ELSE 0 END AS owner
+ ) AS w;
 COMMENT ON VIEW refold._projection IS
   'The registry with the OIDs that mean something here: as stored, or in a store that was restored or upgraded and has not been opened, by name.';
 

@@ -4,7 +4,7 @@ REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA refold FROM PUBLIC;
 
 -- What the views, read_all and a replay call with the rights of whoever reads or owns: they tell a hash of pg_proc and
 -- the last final position, which function has a signature and which cluster this is, and outside a replay the others only fail.
-GRANT EXECUTE ON FUNCTION refold._fingerprint(oid), refold._function(text), refold._cluster(), refold._final_position(), refold._fold_step(internal, anyelement, refold.event),
+GRANT EXECUTE ON FUNCTION refold._fingerprint(oid), refold._function(text, oid), refold._cluster(), refold._final_position(), refold._fold_step(internal, anyelement, refold.event),
   refold._fold_result(internal, anyelement, refold.event), refold._fold(anyelement, refold.event),
   refold._event_step(refold.event), refold._fail_key(text) TO PUBLIC;
 

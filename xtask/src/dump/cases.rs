@@ -165,7 +165,8 @@ fn without_owner(world: &World) -> Result<()> {
     world.elsewhere.drop_database("no owner")
 }
 
-/// A handler or table that was dropped before the dump is not there afterwards either, whatever has its number.
+/// A handler or table that was dropped before the dump is not there afterwards either, whatever has its number, and whoever
+/// makes another of its name before the store is opened.
 fn lost(world: &World) -> Result<()> {
     connect(world.server, "postgres")?
         .batch_execute(&format!("CREATE DATABASE lossy TEMPLATE {SOURCE}"))
@@ -184,6 +185,14 @@ fn lost(world: &World) -> Result<()> {
     world.server.drop_database("lossy")?;
     restored(world, world.server, "lossy", &dump, &[])?;
     let mut client = connect(world.server, "lossy")?;
+    client
+        .batch_execute(
+            "GRANT USAGE, CREATE ON SCHEMA shop TO shop_app; SET ROLE shop_app;
+             CREATE FUNCTION shop.add_tally(events refold.event[]) RETURNS void LANGUAGE plpgsql
+               AS 'BEGIN RAISE EXCEPTION ''planted code runs as %'', current_user; END';
+             RESET ROLE",
+        )
+        .map_err(explain)?;
     let sql = "SELECT string_agg(concat_ws(': ', name, state), ', ' ORDER BY name COLLATE \"C\") FROM refold.projections";
     for _ in 0..2 {
         let states: String = client.query_one(sql, &[]).map_err(explain)?.try_get(0)?;

@@ -1,0 +1,40 @@
+SET LOCAL search_path TO pg_catalog, pg_temp;
+LOCK TABLE refold.gate IN SHARE ROW EXCLUSIVE MODE;
+
+-- A restored store adopts functions by name, and only those of whom the projection's owner trusts.
+CREATE FUNCTION refold._function(signature text, owner oid) RETURNS oid LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS $$
+  SELECT p.oid FROM pg_proc AS p JOIN pg_roles AS r ON r.oid = p.proowner
+   WHERE p.prokind = 'f' AND p.proargtypes::oid[] && ARRAY['refold.event'::regtype::oid, 'refold.event[]'::regtype::oid]
+     AND p.oid::regprocedure::text = $1 AND (p.proowner = $2 OR r.rolsuper)
+$$;
+COMMENT ON FUNCTION refold._function(text, oid) IS
+  'the function of an event that has this signature and belongs to this role or to a superuser; NULL: there is none';
+GRANT EXECUTE ON FUNCTION refold._function(text, oid) TO PUBLIC;
+CREATE OR REPLACE VIEW refold._projection AS
+SELECT p.projection_id, p.name, p.kind,
+       CASE i.here WHEN 'own' THEN p.handler WHEN 'new' THEN coalesce(refold._function(p.handler_signature, w.owner), 0) ELSE 0 END AS handler,
+       p.handler_signature, p.fingerprint,
+       CASE WHEN p.key_signature IS NOT NULL THEN
+         CASE i.here WHEN 'own' THEN p.key WHEN 'new' THEN coalesce(refold._function(p.key_signature, w.owner), 0) ELSE 0 END END AS key,
+       p.key_signature, p.event_types, p.serial,
+       w.owner,
+       p.search_path, p.time_zone, p.date_style, p.interval_style, p.generation, p.flips, p.mode,
+       p.created_at, p.rebuilt_at, p.rebuilt_events, p.rebuilt_in,
+       (SELECT pg_catalog.count(*) FROM refold.projection_table AS t
+          JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.relation::pg_catalog.oid
+         WHERE t.projection_id OPERATOR(pg_catalog.=) p.projection_id) OPERATOR(pg_catalog.<>) p.table_count AS tables_lost
+  FROM refold.projection AS p
+ CROSS JOIN (SELECT n.installation_id, n.opened_on OPERATOR(pg_catalog.=) refold._cluster() AS open FROM refold.installation AS n LIMIT 1) AS o
+ -- new: restored, or brought here by pg_upgrade, and not adopted yet. smuggled: into a store that was open.
+ CROSS JOIN LATERAL (
+   SELECT CASE WHEN o.open IS NOT TRUE THEN 'new' WHEN p.installation OPERATOR(pg_catalog.=) o.installation_id THEN 'own'
+               ELSE 'smuggled' END AS here
+ ) AS i
+ CROSS JOIN LATERAL (
+   SELECT CASE i.here WHEN 'own' THEN p.owner
+            WHEN 'new' THEN coalesce((SELECT r.oid FROM pg_catalog.pg_roles AS r
+                                       WHERE r.rolname OPERATOR(pg_catalog.=) p.owner_name::pg_catalog.name), 0)
+            ELSE 0 END AS owner
+ ) AS w;
+DROP FUNCTION refold._function(text);
