@@ -1,10 +1,10 @@
 //! What is measured, as data: each workload with its parameters. Nothing here knows a system or a server.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A workload with all its parameters; results are found by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "workload", rename_all = "snake_case")]
 pub enum Case {
     Append(Append),
@@ -17,7 +17,7 @@ pub enum Case {
     Stall(Stall),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Append {
     pub clients: usize,
     /// How many events a call appends.
@@ -28,7 +28,7 @@ pub struct Append {
     pub synchronous_commit: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Streams {
     /// Each call begins a stream.
@@ -40,7 +40,7 @@ pub enum Streams {
 }
 
 /// The read models that are kept inline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Models {
     pub kind: Kind,
     pub count: usize,
@@ -49,7 +49,7 @@ pub struct Models {
 }
 
 /// refold's three kinds of handlers. By hand a kind says what the bare statement does as well as the handler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     Fold,
@@ -58,19 +58,19 @@ pub enum Kind {
 }
 
 /// Reading whole streams, by one client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
     pub length: usize,
 }
 
 /// A log, and the rebuild of one model from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rebuild {
     pub log: Log,
     pub kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Log {
     pub events: u64,
     pub streams: u64,
@@ -79,14 +79,14 @@ pub struct Log {
 }
 
 /// The latency of appends to a model of so many rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stall {
     pub events: u64,
     pub rows: u64,
     pub during: During,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum During {
     Quiet,
@@ -154,7 +154,7 @@ impl fmt::Display for Kind {
 }
 
 /// 50000 is `50k`.
-fn short(number: u64) -> String {
+pub fn short(number: u64) -> String {
     match number {
         n if n >= 1_000_000 && n.is_multiple_of(1_000_000) => format!("{}M", n / 1_000_000),
         n if n >= 1_000 && n.is_multiple_of(1_000) => format!("{}k", n / 1_000),

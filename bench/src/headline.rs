@@ -56,7 +56,7 @@ fn compared(cell: &Cell) -> Option<Ratio> {
     let bare = cell.series.iter().filter(|series| series.system.starts_with(BARE));
     let compared = bare.filter_map(|bare| Some((bare, Spread::of(&speeds(cell.unit, refold, bare))?)));
     let (bare, measured) = compared.min_by(|(_, one), (_, other)| one.median.total_cmp(&other.median))?;
-    Some(Ratio { what: cell.name.clone(), beside: bare.system.to_owned(), measured: Some(measured), target })
+    Some(Ratio { what: cell.name.clone(), beside: bare.system.clone(), measured: Some(measured), target })
 }
 
 /// One number for each round: what else the machine does in a round slows both.

@@ -1,7 +1,7 @@
 //! Where and of what a run was: without it no number means anything.
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
@@ -21,7 +21,7 @@ const SETTINGS: [&str; 10] = [
     "work_mem",
 ];
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Machine {
     pub date: String,
     /// Of refold's source.

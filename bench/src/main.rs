@@ -22,7 +22,7 @@ mod system;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use database::Server;
@@ -31,8 +31,16 @@ use measure::Bench;
 use plan::Plan;
 use results::Results;
 
-/// Measures refold and others on the server that it is given.
+/// Measures refold and others.
 #[derive(Parser)]
+enum Task {
+    /// On the server that it is given
+    Measure(Args),
+    /// Nothing: writes the tables and plots of a folder's results.json anew
+    Redraw { folder: PathBuf },
+}
+
+#[derive(clap::Args)]
 struct Args {
     plan: Plan,
     /// The folder of the server's socket
@@ -61,7 +69,11 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let done = match Task::parse() {
+        Task::Measure(args) => measure(&args),
+        Task::Redraw { folder } => redraw(&folder),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -70,7 +82,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<()> {
+fn measure(args: &Args) -> Result<()> {
     let server = Server { host: args.host.clone(), port: args.port, user: args.user.clone() };
     let plan = format!("{:?}", args.plan).to_lowercase();
     let mut results = Results {
@@ -104,7 +116,16 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn write(results: &Results, out: &std::path::Path) -> Result<()> {
+fn redraw(folder: &Path) -> Result<()> {
+    let file = folder.join("results.json");
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mut results: Results = serde_json::from_str(&text)?;
+    results.ratios = headline::ratios(&results.cells);
+    write(&results, folder)?;
+    plot::draw_all(&results.cells, folder)
+}
+
+fn write(results: &Results, out: &Path) -> Result<()> {
     let write = || -> Result<()> {
         fs::create_dir_all(out)?;
         fs::write(out.join("results.json"), serde_json::to_string_pretty(results)?)?;

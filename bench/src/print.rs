@@ -20,7 +20,7 @@ pub fn cells(cells: &[Cell]) -> String {
 }
 
 fn row(name: &str, cell: &Cell, series: &Series) -> Vec<String> {
-    let mut row = vec![name.to_owned(), series.system.to_owned()];
+    let mut row = vec![name.to_owned(), series.system.clone()];
     row.extend(match Spread::of(&series.samples) {
         Some(spread) => [
             format!("{} {}", number(spread.median), cell.unit),

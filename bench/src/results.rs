@@ -1,6 +1,6 @@
 //! What was measured: every sample of every system in every case, and what is told of them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use statrs::statistics::{Data, Max, Min, OrderStatistics};
 use std::fmt;
 
@@ -9,15 +9,16 @@ use crate::headline::Ratio;
 use crate::machine::Machine;
 
 /// All of a run, as it is written to results.json.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Results {
     pub machine: Machine,
     pub cells: Vec<Cell>,
+    #[serde(skip_deserializing)]
     pub ratios: Vec<Ratio>,
 }
 
 /// One case.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Cell {
     pub case: Case,
     pub name: String,
@@ -26,9 +27,9 @@ pub struct Cell {
 }
 
 /// One system in one case: a sample for each round.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Series {
-    pub system: &'static str,
+    pub system: String,
     pub samples: Vec<f64>,
     /// Over all rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,7 +39,7 @@ pub struct Series {
 }
 
 /// Milliseconds.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Latency {
     pub p50: f64,
     pub p99: f64,
@@ -47,7 +48,7 @@ pub struct Latency {
     pub calls: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     CallsPerSecond,
@@ -87,8 +88,8 @@ impl Cell {
 }
 
 impl Series {
-    pub fn new(system: &'static str) -> Self {
-        Self { system, samples: Vec::new(), latency: None, retries: 0 }
+    pub fn new(system: &str) -> Self {
+        Self { system: system.to_owned(), samples: Vec::new(), latency: None, retries: 0 }
     }
 }
 

@@ -34,6 +34,9 @@ pub struct Args {
     /// Measure only the cases whose names have this in them, e.g. `rebuild fold`
     #[arg(long, default_value = "", value_name = "TEXT")]
     only: String,
+    /// Measure nothing, but write the tables and plots of this folder's results.json anew
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["peers", "no_peers", "only", "out"])]
+    redraw: Option<PathBuf>,
     /// Where the results go [default: target/bench/<time>]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -68,6 +71,15 @@ pub fn run(pg: &Postgres, args: &Args) -> Result<ExitCode> {
     let default = if plan == Plan::Full { Peer::value_variants() } else { &[] };
     let peers = if args.no_peers { &[] } else { args.peers.as_deref().unwrap_or(default) };
     let workspace = Workspace::current()?;
+    if let Some(folder) = &args.redraw {
+        let mut bench = program(&workspace, Profile::Dev);
+        let status = bench.arg("redraw").arg(std::path::absolute(folder)?).status();
+        return Ok(if status.context("cannot run cargo")?.success() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
+    }
     let installed = peers::install(peers, &workspace)?;
     let out = match &args.out {
         Some(out) => std::path::absolute(out)?,
@@ -105,12 +117,17 @@ pub fn smoke_test(server: &Server, report: &mut Report) {
 }
 
 /// A program of its own, so that the load is optimised even where xtask is not.
-fn command(workspace: &Workspace, server: &Server, plan: Plan, profile: Profile) -> Result<Command> {
+fn program(workspace: &Workspace, profile: Profile) -> Command {
     let mut cargo = workspace.cargo();
     cargo.args(["run", "--quiet", "--package", "refold-bench"]);
     cargo.args((profile == Profile::Release).then_some("--release")).arg("--");
+    cargo
+}
+
+fn command(workspace: &Workspace, server: &Server, plan: Plan, profile: Profile) -> Result<Command> {
+    let mut cargo = program(workspace, profile);
     let plan = plan.to_possible_value().context("the plan has no name")?;
-    cargo.arg(plan.get_name()).arg("--host").arg(server.socket_dir());
+    cargo.arg("measure").arg(plan.get_name()).arg("--host").arg(server.socket_dir());
     cargo.args([
         "--port",
         &server.port().to_string(),

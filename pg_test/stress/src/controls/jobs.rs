@@ -128,7 +128,8 @@ pub fn open_gate(config: &Config) -> Result<()> {
     set_up(config)?;
     let (mut client, mut owner) = (connect(config)?, connect(config.clone().user(OWNER))?);
     // No position between is free: a prefix that is one position longer has an event more.
-    let append = "SELECT refold.append_event('one', 'item_added', '{\"sku\": \"sku-1\", \"qty\": 1, \"price\": 99}')
+    let append =
+        "SELECT refold.append_event('one', 'item_added', '{\"sku\": \"sku-1\", \"qty\": 1, \"price\": 99}')
                     FROM generate_series(1, 10)";
     execute(&mut client, append)?;
     // A gap makes the log long enough for batches.
