@@ -140,7 +140,10 @@ refold_call_handler(Oid handler, int nargs, const NullableDatum *arguments, bool
 	return error;
 }
 
-/* Whether the table's columns are those of the row type: a copy has another row type of the same columns. */
+/*
+ * Whether the table's columns are those of the row type: a copy has another row type of the same columns. A statement finds
+ * them by their names, so two that have exchanged theirs are others.
+ */
 static bool
 has_columns(Relation table, TupleDesc columns)
 {
@@ -156,7 +159,8 @@ has_columns(Relation table, TupleDesc columns)
 		Form_pg_attribute other = TupleDescAttr(columns, i);
 
 		if (one->atttypid != other->atttypid || one->atttypmod != other->atttypmod ||
-			one->attisdropped != other->attisdropped || one->attgenerated != other->attgenerated)
+			one->attisdropped != other->attisdropped || one->attgenerated != other->attgenerated ||
+			(!one->attisdropped && strcmp(NameStr(one->attname), NameStr(other->attname)) != 0))
 			return false;
 	}
 	return true;
