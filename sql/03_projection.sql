@@ -63,15 +63,15 @@ CREATE TABLE refold.serial_turn (
 COMMENT ON TABLE refold.serial_turn IS 'One row for each serial projection; whoever appends to it updates the row before its positions are drawn.';
 
 -- Whoever may create functions in the schema could give one this signature before the store is opened, and the owner of the
--- projection would run it.
+-- projection would run it. A role with that owner's rights gains nothing by that: it may replace what the owner has.
 CREATE FUNCTION refold._function(signature text, owner oid) RETURNS oid LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp AS $$
-  SELECT p.oid FROM pg_proc AS p JOIN pg_roles AS r ON r.oid = p.proowner
+  SELECT p.oid FROM pg_proc AS p
    WHERE p.prokind = 'f' AND p.proargtypes::oid[] && ARRAY['refold.event'::regtype::oid, 'refold.event[]'::regtype::oid]
-     AND p.oid::regprocedure::text = $1 AND (p.proowner = $2 OR r.rolsuper)
+     AND p.oid::regprocedure::text = $1 AND pg_has_role(p.proowner, $2, 'USAGE')
 $$;
 COMMENT ON FUNCTION refold._function(text, oid) IS
-  'the function of an event that has this signature and belongs to this role or to a superuser; NULL: there is none';
+  'the function of an event that has this signature and belongs to this role or to one with its rights; NULL: there is none';
 
 -- 0 stands for what there is not: no function and no role has that OID. The LIMIT tells the planner that there is one row:
 -- what it would expect otherwise is worth a compilation of the query.

@@ -1,15 +1,15 @@
 SET LOCAL search_path TO pg_catalog, pg_temp;
 LOCK TABLE refold.gate IN SHARE ROW EXCLUSIVE MODE;
 
--- A restored store adopts functions by name, and only those of whom the projection's owner trusts.
+-- A restored store adopts functions by name, and only those of roles that can do what the projection's owner can anyway.
 CREATE FUNCTION refold._function(signature text, owner oid) RETURNS oid LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp AS $$
-  SELECT p.oid FROM pg_proc AS p JOIN pg_roles AS r ON r.oid = p.proowner
+  SELECT p.oid FROM pg_proc AS p
    WHERE p.prokind = 'f' AND p.proargtypes::oid[] && ARRAY['refold.event'::regtype::oid, 'refold.event[]'::regtype::oid]
-     AND p.oid::regprocedure::text = $1 AND (p.proowner = $2 OR r.rolsuper)
+     AND p.oid::regprocedure::text = $1 AND pg_has_role(p.proowner, $2, 'USAGE')
 $$;
 COMMENT ON FUNCTION refold._function(text, oid) IS
-  'the function of an event that has this signature and belongs to this role or to a superuser; NULL: there is none';
+  'the function of an event that has this signature and belongs to this role or to one with its rights; NULL: there is none';
 GRANT EXECUTE ON FUNCTION refold._function(text, oid) TO PUBLIC;
 CREATE OR REPLACE VIEW refold._projection AS
 SELECT p.projection_id, p.name, p.kind,

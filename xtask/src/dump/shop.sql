@@ -1,5 +1,5 @@
 -- A shop whose dump is not easy: every kind of handler, a key, a serial projection, event types, a skipped event, schemas
--- and names that need quotes, another owner, gaps in the positions and in the projections' numbers, odd JSON.
+-- and names that need quotes, another owner, a function of a third role, gaps in the positions and in the projections' numbers, odd JSON.
 
 CREATE EXTENSION refold;
 CREATE SCHEMA shop AUTHORIZATION "Shop Owner";
@@ -46,6 +46,8 @@ SELECT refold.create_projection('sales of "all"', '"Odd ""Schema"""."fold''s Sal
 SELECT refold.create_projection('journal', 'note(refold.event)', '{journal}', serial => true);
 SELECT refold.create_projection('tally', 'add_tally(refold.event[])', '{tally}', event_types => '{sold,"odd, \"type\""}');
 RESET ROLE;
+-- Of a member of the owner's role.
+ALTER FUNCTION shop.note OWNER TO shop_dev;
 
 SELECT refold.append_events(format('cart-%s', s), (
   SELECT jsonb_agg(jsonb_build_object('type', (ARRAY['sold', 'returned', 'looked at'])[1 + (n + s) % 3],
