@@ -11,11 +11,13 @@ use crate::workspace::{self, Workspace};
 
 /// The packages beside the extension; they are built apart from it, because cargo unifies the features of what is
 /// built together, and the extension's many dependencies would be compiled a second time.
-const TOOLS: [&str; 10] = [
+const TOOLS: [&str; 12] = [
     "--package",
     "xtask",
     "--package",
     "refold-bench",
+    "--package",
+    "refold-client",
     "--package",
     "refold-model",
     "--package",

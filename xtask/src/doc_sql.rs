@@ -59,7 +59,7 @@ fn run_document(server: &Server, name: &str, sql: &str) -> Result<()> {
 }
 
 /// The SQL blocks of a Markdown text, each line at its number: other lines are empty.
-fn sql_of(markdown: &str) -> String {
+pub fn sql_of(markdown: &str) -> String {
     let mut inside = false;
     let mut sql = String::new();
     for line in markdown.lines() {

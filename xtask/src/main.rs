@@ -3,6 +3,7 @@
 mod account;
 mod bench;
 mod checks;
+mod clients;
 mod crash;
 mod demo;
 mod doc_sql;
@@ -71,6 +72,8 @@ enum Task {
     Dump(dump::Args),
     /// Upgrade from every released version, and compare with a fresh installation object by object
     Upgrade(upgrade::Args),
+    /// Run the documentation's clients, each in its language, while others append and hold its rebuild back
+    Clients(clients::Args),
     /// Measure refold beside bare SQL and other event stores
     Bench(bench::Args),
     /// Run every test: format, lints, unit, pgspot, regress, isolation, the documentation's SQL, the demo's, stress, crashes,
@@ -140,6 +143,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Endurance(args) => return endurance::run(&pg, &args),
         Task::Dump(args) => return dump::run(&pg, &args),
         Task::Upgrade(args) => return upgrade::run(&pg, &args),
+        Task::Clients(args) => return clients::run(&pg, &args),
         Task::Bench(args) => return bench::run(&pg, &args),
         Task::Test(args) => return test::all(&pg, &args),
         Task::Model(args) => return model::run(&args),

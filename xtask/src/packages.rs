@@ -65,7 +65,8 @@ pub fn whole(major: u32) -> [String; 3] {
     ["", "-server-dev", "-plpython3"].map(|part| format!("postgresql{part}-{major}"))
 }
 
-/// Makes sure that programs are there that only some tasks need: each with the package that has it.
+/// Makes sure that programs (or files, by their paths) are there that only some tasks need: each with the package that
+/// has it.
 pub fn provide_programs(programs: &[(&str, &str)]) -> Result<()> {
     let lacking = || programs.iter().filter(|(program, _)| !is_on_path(program));
     let mut packages: Vec<_> = lacking().map(|(_, package)| (*package).to_owned()).collect();
@@ -79,6 +80,29 @@ pub fn provide_programs(programs: &[(&str, &str)]) -> Result<()> {
         Some((program, package)) => bail!("there is no {program}, even after installing {package}"),
         None => Ok(()),
     }
+}
+
+/// Makes sure that the files of packages are in a folder below `parent`, and returns that. Nothing is installed, so nobody has
+/// to be root, and what these packages depend on, or do not go with, does not matter.
+pub fn provide_unpacked(packages: &[&str], parent: &Path) -> Result<PathBuf> {
+    let folder = parent.join(packages.join("+"));
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    update()?;
+    fs::create_dir_all(parent)?;
+    // Whole, or not there.
+    let unfinished = tempfile::Builder::new().prefix("unpacking-").tempdir_in(parent)?;
+    let mut download = apt_get(["download"]);
+    // Its own user could not write there.
+    download.args(["-o", "APT::Sandbox::User=root"]).args(packages).current_dir(unfinished.path());
+    run_aloud(&mut download)?;
+    let root = unfinished.path().join("root");
+    for package in entries(unfinished.path()).into_iter().filter(|file| file.is_file()) {
+        run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(&root))?;
+    }
+    fs::rename(root, &folder)?;
+    Ok(folder)
 }
 
 /// Makes sure that Python can make virtual environments, which Debian has in a package of its own.
@@ -186,25 +210,29 @@ fn install(packages: &[String]) -> Result<()> {
         bail!("run this as root, then try again:\n  apt-get {} {}", options.join(" "), packages.join(" "));
     }
     let pinned: Vec<String> = packages.iter().map(|package| pinned(package)).collect();
-    apt_get(options.map(str::to_owned).into_iter().chain(pinned))
+    run_aloud(apt_get(options).args(pinned))
 }
 
 /// What the package manager knows to offer is what there is now, where we may ask it to look.
 fn update() -> Result<()> {
-    if may_install() { apt_get(["update".to_owned()]) } else { Ok(()) }
+    if may_install() { run_aloud(&mut apt_get(["update"])) } else { Ok(()) }
 }
 
 fn may_install() -> bool {
     Uid::effective().is_root() && Path::new("/usr/bin/apt-get").exists()
 }
 
-fn apt_get(arguments: impl IntoIterator<Item = String>) -> Result<()> {
+fn apt_get<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new("apt-get");
     command.args(["-q", "-o", "DPkg::Lock::Timeout=300"]).args(arguments);
     command.env("DEBIAN_FRONTEND", "noninteractive");
-    let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
-    eprintln!("+ apt-get {}", words.join(" "));
-    run(&mut command)
+    command
+}
+
+fn run_aloud(command: &mut Command) -> Result<()> {
+    let words = [command.get_program()].into_iter().chain(command.get_args()).map(OsStr::to_string_lossy);
+    eprintln!("+ {}", words.collect::<Vec<_>>().join(" "));
+    run(command)
 }
 
 /// `package` at the version of the installed server, where that is still offered: a newer one would upgrade the server

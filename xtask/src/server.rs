@@ -8,6 +8,7 @@ use postgres::{Client, Config, NoTls};
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ use crate::workdir::{DATA, Workdir};
 
 const SUPERUSER: &str = "postgres";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// What every server of ours is set to; `ServerOptions::settings` come later and win.
 const SETTINGS: [(&str, &str); 13] = [
@@ -55,6 +57,8 @@ pub struct ServerOptions {
     pub keep_on_drop: bool,
     /// A file system that only this server sees, and that is gone with it.
     pub small_disk: Option<SmallDisk>,
+    /// Also lets clients in by TCP, on this machine, with a password (which the superuser does not have).
+    pub has_tcp: bool,
 }
 
 /// A running server. Dropping it stops it and removes all it has.
@@ -115,9 +119,7 @@ impl Server {
             account,
             small_disk: options.small_disk,
             socket_dir: instance.workdir.path().join("socket"),
-            // The socket is private, so any number would do; one other than 5432 keeps clients that forget to name
-            // the socket's folder from ever meeting a system cluster.
-            port: 20_000 + u16::try_from(std::process::id() % 40_000)?,
+            port: if options.has_tcp { free_port()? } else { port_of_socket()? },
             psql: pg.program("psql"),
             python_home: unpacked::prefix_of(&pg.bindir),
             instance,
@@ -173,6 +175,11 @@ impl Server {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where clients come in by TCP, if they may.
+    pub fn address(&self) -> String {
+        format!("{LOOPBACK}:{}", self.port)
     }
 
     /// The name of the superuser.
@@ -242,7 +249,13 @@ impl Server {
 
     fn initdb(&self) -> Command {
         let mut initdb = Command::new(self.stage.program("initdb"));
-        initdb.args(["--auth=trust", "--no-sync", "--locale=C.UTF-8", "--encoding=UTF8"]);
+        initdb.args([
+            "--auth-local=trust",
+            "--auth-host=scram-sha-256",
+            "--no-sync",
+            "--locale=C.UTF-8",
+            "--encoding=UTF8",
+        ]);
         initdb.args(["--username", SUPERUSER, "--pgdata"]).arg(self.data_dir());
         initdb
     }
@@ -273,6 +286,9 @@ impl Server {
             writeln!(lines, "{name} = {value}")?;
         }
         writeln!(lines, "unix_socket_directories = '{}'\nport = {}", self.socket_dir.display(), self.port)?;
+        if options.has_tcp {
+            writeln!(lines, "listen_addresses = '{LOOPBACK}'")?;
+        }
         for (name, value) in &options.settings {
             writeln!(lines, "{name} = {value}")?;
         }
@@ -362,6 +378,17 @@ impl CleanUp for Instance {
             self.workdir.remove();
         }
     }
+}
+
+/// The socket is private, so any number would do; one other than 5432 keeps clients that forget to name the socket's
+/// folder from ever meeting a system cluster.
+fn port_of_socket() -> Result<u16> {
+    Ok(20_000 + u16::try_from(std::process::id() % 40_000)?)
+}
+
+/// One that nobody listens at, as the kernel knows.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((LOOPBACK, 0))?.local_addr()?.port())
 }
 
 fn stop_immediately(postmaster: &mut Child) {

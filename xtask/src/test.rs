@@ -10,13 +10,14 @@ use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
 use crate::{
-    bench, checks, crash, demo, doc_sql, dump, endurance, model, package, pgspot, server_log, stress, upgrade,
+    bench, checks, clients, crash, demo, doc_sql, dump, endurance, model, package, pgspot, server_log,
+    stress, upgrade,
 };
 
 /// The options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What takes long or needs much of the network too: the package in a clean system
+    /// What takes long or needs much of the network too: the package in a clean system, the clients in Go and Java
     #[arg(long)]
     all: bool,
 }
@@ -58,6 +59,9 @@ pub fn all(pg: &Postgres, args: &Args) -> Result<ExitCode> {
     }
     if let Err(error) = upgrade::smoke_tests(pg, &mut report) {
         report.case("upgrade", || Err(error));
+    }
+    if let Err(error) = clients::tests(pg, args.all, &mut report) {
+        report.case("clients", || Err(error));
     }
     if args.all {
         report.case("package: installed by apt into a clean system, and used there", || package::test(pg));
