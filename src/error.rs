@@ -1,4 +1,5 @@
-//! The one error type: a SQLSTATE, a message, facts for DETAIL and a remedy for HINT.
+//! The one error type: a SQLSTATE, a message, facts for DETAIL and a remedy for HINT. The message is written where the error
+//! is made, as one literal: `docs/errors.md` has them all, and a test compares.
 //!
 //! Errors of user code (`Error::Foreign`) are carried whole and raised again as they were.
 
@@ -103,6 +104,11 @@ impl Error {
     /// 55006: in use.
     pub fn in_use(message: impl Into<String>) -> Self {
         Self::new(Code::ERRCODE_OBJECT_IN_USE, message)
+    }
+
+    /// 55P03: a lock was not had in time.
+    pub fn not_had(message: impl Into<String>) -> Self {
+        Self::new(Code::ERRCODE_LOCK_NOT_AVAILABLE, message)
     }
 
     /// 0A000: not supported.

@@ -54,8 +54,10 @@ pub fn in_recovery() -> bool {
 pub fn require_writable(what: &str) -> Result<()> {
     // SAFETY: a plain variable of the backend.
     if unsafe { pg_sys::XactReadOnly } {
-        let message = format!("cannot {what} in a read-only transaction");
-        return Err(Error::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, message));
+        return Err(Error::new(
+            PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            format!("cannot {what} in a read-only transaction"),
+        ));
     }
     Ok(())
 }

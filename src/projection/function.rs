@@ -55,8 +55,10 @@ impl Function {
     /// Reads the definition of a function that a caller has named; 42883 if there is none.
     pub fn read(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Self> {
         Self::find(catalog, oid)?.ok_or_else(|| {
-            let message = format!("function with OID {} does not exist", oid.to_u32());
-            Error::new(pgrx::PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION, message)
+            Error::new(
+                pgrx::PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
+                format!("function with OID {} does not exist", oid.to_u32()),
+            )
         })
     }
 

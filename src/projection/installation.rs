@@ -162,8 +162,8 @@ fn warn_of_lost() -> Result<()> {
 pub fn admit_event() -> Result<()> {
     refuse_in_handler("insert into the log")?;
     admit(
-        "rows cannot be inserted into refold.event directly",
-        "Use refold.append_event or refold.append_events.",
+        Error::not_allowed("rows cannot be inserted into refold.event directly")
+            .hint("Use refold.append_event or refold.append_events."),
     )
 }
 
@@ -172,20 +172,20 @@ pub fn admit_registry() -> Result<()> {
     if WRITING.get() {
         return Ok(());
     }
-    admit("rows cannot be inserted into refold's registry directly", "Use refold.create_projection.")
+    admit(
+        Error::not_allowed("rows cannot be inserted into refold's registry directly")
+            .hint("Use refold.create_projection."),
+    )
 }
 
-fn admit(message: &str, hint: &str) -> Result<()> {
-    let refusal = || {
-        Error::not_allowed(message)
-            .detail("Only a restore may, into a database in which refold has not been used yet.")
-            .hint(hint)
-    };
+fn admit(refusal: Error) -> Result<()> {
+    let refusal =
+        refusal.detail("Only a restore may, into a database in which refold has not been used yet.");
     // Asked before the gate is: a refused insert must not make appends wait.
     if state(&catalog::get()?)? != State::New {
-        return Err(refusal());
+        return Err(refusal);
     }
-    with_gate_closed(|_, state| if state == State::New { Ok(Gate::Keep) } else { Err(refusal()) })
+    with_gate_closed(|_, state| if state == State::New { Ok(Gate::Keep) } else { Err(refusal) })
 }
 
 /// A position up to which a snapshot taken after this call sees all there will ever be. `None` where the store is not open,

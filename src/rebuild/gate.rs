@@ -12,7 +12,7 @@ use crate::pg::catalog::Catalog;
 use crate::pg::waitpoint::{self, Waitpoint};
 use crate::pg::{identity, latch, locks};
 use crate::settings;
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::pg_sys;
 use std::time::Instant;
 
 /// Milliseconds that one table may be waited for while appends wait at the gate; all waits of an attempt together stay
@@ -104,8 +104,9 @@ fn close_over(
         }
         back_off(attempt);
     }
-    let message = format!("the gate could not be closed in {} attempts", settings::gate_attempts());
-    Err(not_had(message, [catalog.gate].iter().chain(tables))?)
+    let attempts = settings::gate_attempts();
+    let error = Error::not_had(format!("the gate could not be closed in {attempts} attempts"));
+    Err(naming_holders(error, [catalog.gate].iter().chain(tables))?)
 }
 
 /// Waits for the gate's holders and catches up, until little has come meanwhile: the rest is replayed while appends
@@ -135,8 +136,8 @@ pub fn longest_table_wait() -> i32 {
     settings::gate_timeout().min(LONGEST_TABLE_WAIT)
 }
 
-/// 55P03 with the pids of those who hold the relations.
-pub fn not_had<'a>(message: String, relations: impl Iterator<Item = &'a pg_sys::Oid>) -> Result<Error> {
+/// A 55P03 with the pids of those who hold the relations.
+pub fn naming_holders<'a>(error: Error, relations: impl Iterator<Item = &'a pg_sys::Oid>) -> Result<Error> {
     let mut pids = Vec::new();
     for &relation in relations {
         pids.extend(locks::relation_holders(relation)?);
@@ -145,7 +146,7 @@ pub fn not_had<'a>(message: String, relations: impl Iterator<Item = &'a pg_sys::
     pids.dedup();
     let pids: Vec<_> = pids.iter().map(i32::to_string).collect();
     let blockers = if pids.is_empty() { "none now".to_owned() } else { pids.join(", ") };
-    Ok(Error::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, message)
+    Ok(error
         .detail(format!(
             "Processes that append or lock the projection's tables: {blockers}. Nothing has changed."
         ))

@@ -225,8 +225,10 @@ pub fn skip_event(catalog: &Catalog, name: &str, position: Position, reason: &st
     if written == 1 {
         return Ok(());
     }
-    let message = format!("there is no event at position {position}");
-    Err(Error::new(PgSqlErrorCode::ERRCODE_NO_DATA_FOUND, message))
+    Err(Error::new(
+        PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
+        format!("there is no event at position {position}"),
+    ))
 }
 
 /// 55006 if the projection has a job that has not ended.

@@ -126,8 +126,10 @@ fn advance(catalog: &Catalog, job: &Job, part: &mut Part, end: Position, events:
         Ok(locked.min(written))
     })?;
     if written != 1 {
-        let message = format!("part {} of rebuild job {} has another owner", part.share.part, job.id);
-        return Err(Error::new(PgSqlErrorCode::ERRCODE_OPERATOR_INTERVENTION, message));
+        return Err(Error::new(
+            PgSqlErrorCode::ERRCODE_OPERATOR_INTERVENTION,
+            format!("part {} of rebuild job {} has another owner", part.share.part, job.id),
+        ));
     }
     (part.checkpoint, part.events) = (end, events);
     Ok(())

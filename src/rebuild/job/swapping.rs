@@ -110,8 +110,9 @@ pub fn lock_tables_patiently(catalog: &Catalog, job: &Job) -> Result<()> {
         }
         gate::back_off(attempt);
     }
-    let message = format!("the tables could not be locked in {} attempts", settings::gate_attempts());
-    Err(gate::not_had(message, tables(catalog, job)?.iter())?)
+    let attempts = settings::gate_attempts();
+    let error = Error::not_had(format!("the tables could not be locked in {attempts} attempts"));
+    Err(gate::naming_holders(error, tables(catalog, job)?.iter())?)
 }
 
 fn exchange(catalog: &Catalog, job: &Job, projection: &Projection) -> Result<()> {
