@@ -7,6 +7,7 @@ mod clients;
 mod crash;
 mod demo;
 mod doc_sql;
+mod docs;
 mod dump;
 mod endurance;
 mod install;
@@ -76,9 +77,11 @@ enum Task {
     Clients(clients::Args),
     /// Measure refold beside bare SQL and other event stores
     Bench(bench::Args),
-    /// Run every test: format, lints, unit, pgspot, regress, isolation, the documentation's SQL, the demo's, stress, crashes,
+    /// Run every test: format, lints, unit, pgspot, regress, isolation, the documentation, the demo's, stress, crashes,
     /// dumps, upgrades, endurance, bench
     Test(test::Args),
+    /// Check the documentation, and build the book of it
+    Docs(docs::Args),
     /// Explore every interleaving of small instances of the protocols: those that lose events, and refold's
     Model(model::Args),
     /// Run the pg_regress scripts of pg_test/sql
@@ -146,6 +149,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Clients(args) => return clients::run(&pg, &args),
         Task::Bench(args) => return bench::run(&pg, &args),
         Task::Test(args) => return test::all(&pg, &args),
+        Task::Docs(args) => return docs::run(&pg, &args),
         Task::Model(args) => return model::run(&args),
         Task::Regress(selection) => return test::suite(Suite::Regress, &selection, &pg),
         Task::Isolation(selection) => return test::suite(Suite::Isolation, &selection, &pg),

@@ -10,14 +10,15 @@ use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
 use crate::{
-    bench, checks, clients, crash, demo, doc_sql, dump, endurance, model, package, pgspot, server_log,
-    stress, upgrade,
+    bench, checks, clients, crash, demo, docs, dump, endurance, model, package, pgspot, server_log, stress,
+    upgrade,
 };
 
 /// The options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What takes long or needs much of the network too: the package in a clean system, the clients in Go and Java
+    /// What takes long or needs much of the network too: the package in a clean system, the clients in Go and Java, the
+    /// book
     #[arg(long)]
     all: bool,
 }
@@ -32,15 +33,14 @@ pub fn all(pg: &Postgres, args: &Args) -> Result<ExitCode> {
         report.case("pgspot", || Err(error));
     }
     model::test(&mut report);
+    docs::check_sources(pg, &mut report);
     on_server(pg, &mut report, |server, report| {
         for suite in [Suite::Regress, Suite::Isolation] {
             if let Err(error) = run_suite(suite, &Selection::default(), pg, server, report) {
                 report.case(suite.name(), || Err(error));
             }
         }
-        if let Err(error) = doc_sql::run_documents(server, report) {
-            report.case("docs", || Err(error));
-        }
+        docs::check_on(server, false, report);
         for (name, test) in demo::smoke_tests() {
             report.case(name, || test(server));
         }
@@ -64,6 +64,7 @@ pub fn all(pg: &Postgres, args: &Args) -> Result<ExitCode> {
         report.case("clients", || Err(error));
     }
     if args.all {
+        docs::test_book(&mut report);
         report.case("package: installed by apt into a clean system, and used there", || package::test(pg));
     }
     Ok(report.close())
