@@ -83,3 +83,22 @@ fn count(cases: usize) -> String {
 fn seconds(time: Duration) -> String {
     style(format!("{:.2} s", time.as_secs_f64())).dim().to_string()
 }
+
+/// The lines that only one of two texts has, marked as in a diff.
+pub fn differences(shown: &str, written: &str) -> String {
+    let only_in = |one: &str, other: &str, sign: char| -> String {
+        let lines = one.lines().filter(|line| !other.lines().any(|known| known == *line));
+        lines.map(|line| format!("{sign}{line}\n")).collect()
+    };
+    only_in(shown, written, '-') + &only_in(written, shown, '+')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::differences;
+
+    #[test]
+    fn shows_both_sides() {
+        assert_eq!(differences("a\nb\n", "a\nc\n"), "-b\n+c\n");
+    }
+}

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use refold_scenes::{CASES, CAST, CAST_OF_CASES, Kind, Mode, Operation, PLAYED, Stage, Table, pairs};
 use std::fs;
 
-use crate::report::Report;
+use crate::report::{Report, differences};
 use crate::server::Server;
 use crate::workspace::Workspace;
 
@@ -106,15 +106,6 @@ fn compare(table: &str, accept: bool) -> Result<()> {
         println!("accepted: {PAGE}");
         return Ok(());
     }
-    let only_in = |one: &str, other: &str, sign: char| -> String {
-        let lines = one.lines().filter(|line| !other.lines().any(|known| known == *line));
-        lines.map(|line| format!("{sign}{line}\n")).collect()
-    };
-    ensure!(
-        shown == table,
-        "it comes out otherwise (--accept writes it)\n{}{}",
-        only_in(shown, table, '-'),
-        only_in(table, shown, '+')
-    );
+    ensure!(shown == table, "it comes out otherwise (--accept writes it)\n{}", differences(shown, table));
     Ok(())
 }

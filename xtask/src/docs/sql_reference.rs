@@ -6,6 +6,7 @@ use regex::Regex;
 use std::fmt::Write as _;
 use std::fs;
 
+use crate::report::differences;
 use crate::server::Server;
 use crate::workspace::Workspace;
 
@@ -37,14 +38,6 @@ pub fn check(server: &Server, accept: bool) -> Result<()> {
     }
     ensure!(shown == written, "(cargo xtask docs --accept writes it)\n{}", differences(&shown, &written));
     Ok(())
-}
-
-fn differences(shown: &str, written: &str) -> String {
-    let only_in = |one: &str, other: &str, sign: char| -> String {
-        let lines = one.lines().filter(|line| !other.lines().any(|known| known == *line));
-        lines.map(|line| format!("{sign}{line}\n")).collect()
-    };
-    only_in(shown, written, '-') + &only_in(written, shown, '+')
 }
 
 fn write_page(client: &mut Client) -> Result<String> {
@@ -226,7 +219,7 @@ fn cell(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{cell, differences, without_cast};
+    use super::{cell, without_cast};
 
     #[test]
     fn writes_plainly() {
@@ -235,10 +228,5 @@ mod tests {
         assert_eq!(without_cast("'00:00:00'::interval"), "'00:00:00'");
         assert_eq!(without_cast("false"), "false");
         assert_eq!(cell("a|b"), "a\\|b");
-    }
-
-    #[test]
-    fn shows_both_sides() {
-        assert_eq!(differences("a\nb\n", "a\nc\n"), "-b\n+c\n");
     }
 }
