@@ -13,9 +13,11 @@ mod endurance;
 mod install;
 mod interrupt;
 mod logs;
+mod migrate;
 mod model;
 mod package;
 mod packages;
+mod peers;
 mod pgspot;
 mod play;
 mod regress;
@@ -75,10 +77,12 @@ enum Task {
     Upgrade(upgrade::Args),
     /// Run the documentation's clients, each in its language, while others append and hold its rebuild back
     Clients(clients::Args),
+    /// Copy what other event stores have written into refold's log, and compare event by event
+    Migrate(migrate::Args),
     /// Measure refold beside bare SQL and other event stores
     Bench(bench::Args),
     /// Run every test: format, lints, unit, pgspot, regress, isolation, the documentation, the demo's, stress, crashes,
-    /// dumps, upgrades, endurance, bench
+    /// dumps, upgrades, migrations, endurance, bench
     Test(test::Args),
     /// Check the documentation, and build the book of it
     Docs(docs::Args),
@@ -147,6 +151,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Dump(args) => return dump::run(&pg, &args),
         Task::Upgrade(args) => return upgrade::run(&pg, &args),
         Task::Clients(args) => return clients::run(&pg, &args),
+        Task::Migrate(args) => return migrate::run(&pg, &args),
         Task::Bench(args) => return bench::run(&pg, &args),
         Task::Test(args) => return test::all(&pg, &args),
         Task::Docs(args) => return docs::run(&pg, &args),

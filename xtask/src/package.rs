@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::install::{self, Extension, Profile};
+use crate::logs::copy_tree;
 use crate::packages;
 use crate::toolchain::Postgres;
 use crate::workspace::{EXTENSION, Workspace, run};
@@ -86,6 +87,8 @@ fn stage(pg: &Postgres, extension: &Extension, workspace: &Workspace, root: &Pat
         fs::copy(workspace.root.join(from), documents.join(to))
             .with_context(|| format!("cannot copy {from}"))?;
     }
+    let scripts = root.join("usr/share").join(name(pg)).join("migrate");
+    copy_tree(&workspace.root.join("sql/migrate"), &scripts).context("cannot copy the scripts")?;
     let library = libraries.join(format!("{EXTENSION}.so"));
     run(Command::new("strip").args(["--strip-unneeded", "--remove-section=.comment"]).arg(&library))?;
     fs::set_permissions(&library, Permissions::from_mode(0o644))?;

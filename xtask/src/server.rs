@@ -407,3 +407,9 @@ pub fn without_pg_environment(command: &mut Command) -> &mut Command {
     }
     command
 }
+
+/// Tells a program that is PostgreSQL's client by its library, in whatever language, where `database` is.
+pub fn name_to<'a>(command: &'a mut Command, server: &Server, database: &str) -> &'a mut Command {
+    without_pg_environment(command).env("PGHOST", &server.socket_dir).env("PGPORT", server.port.to_string());
+    command.env("PGUSER", SUPERUSER).env("PGDATABASE", database)
+}

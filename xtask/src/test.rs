@@ -10,15 +10,15 @@ use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
 use crate::{
-    bench, checks, clients, crash, demo, docs, dump, endurance, model, package, pgspot, server_log, stress,
-    upgrade,
+    bench, checks, clients, crash, demo, docs, dump, endurance, migrate, model, package, pgspot, server_log,
+    stress, upgrade,
 };
 
 /// The options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What takes long or needs much of the network too: the package in a clean system, the clients in Go and Java, the
-    /// book
+    /// book, other stores' packages
     #[arg(long)]
     all: bool,
 }
@@ -63,8 +63,14 @@ pub fn all(pg: &Postgres, args: &Args) -> Result<ExitCode> {
     if let Err(error) = clients::tests(pg, args.all, &mut report) {
         report.case("clients", || Err(error));
     }
+    if let Err(error) = migrate::smoke_tests(pg, &mut report) {
+        report.case("migrate", || Err(error));
+    }
     if args.all {
         docs::test_book(&mut report);
+        if let Err(error) = migrate::package_tests(pg, &mut report) {
+            report.case("migrate: other stores' packages", || Err(error));
+        }
         report.case("package: installed by apt into a clean system, and used there", || package::test(pg));
     }
     Ok(report.close())

@@ -53,6 +53,15 @@ async function migrate() {
   await store.close();
 }
 
+// Appends these events, each to its stream.
+async function write(events) {
+  const store = getPostgreSQLEventStore(database);
+  for (const { stream, type, data, metadata } of events) {
+    await store.appendToStream(stream, [{ type, data, metadata }]);
+  }
+  await store.close();
+}
+
 // Appends one event a call, with inline projections; each round has streams of its own.
 async function append({ round, clients, kind, count, taking, warmUp, time }) {
   const models = Array.from({ length: count }, (_, n) => projection(kind, n + 1, n < taking ? TAKEN : OTHER));
@@ -98,5 +107,5 @@ async function rebuild({ kind, version }) {
 const [task, input] = process.argv.slice(2);
 // A library that prints must not spoil the answer.
 console.log = console.info = console.warn = console.error;
-const answer = await { migrate, append, rebuild }[task](JSON.parse(input ?? 'null'));
+const answer = await { migrate, write, append, rebuild }[task](JSON.parse(input ?? 'null'));
 process.stdout.write(JSON.stringify(answer ?? null));

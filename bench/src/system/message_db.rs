@@ -15,7 +15,7 @@ pub struct MessageDb {
 
 impl MessageDb {
     pub fn new(folder: &Path) -> Self {
-        Self { installer: folder.join("node_modules/@eventide/message-db/database/install.sh") }
+        Self { installer: folder.join("install.sh") }
     }
 }
 
@@ -34,8 +34,7 @@ impl System for MessageDb {
 
     fn install(&self, database: &Database) -> Result<()> {
         let mut installer = Command::new("bash");
-        installer.arg(&self.installer).env("DATABASE_NAME", &database.name).env("CREATE_DATABASE", "off");
-        database.name_to(&mut installer);
+        database.name_to(installer.arg(&self.installer));
         let output = installer.output().context("cannot run bash")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         database.execute(&format!("ALTER DATABASE {} SET search_path = message_store, public", database.name))

@@ -1,8 +1,6 @@
 //! `cargo xtask bench`: builds refold optimised, starts a server, installs the peers, and has the crate in `bench`
 //! measure.
 
-mod peers;
-
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -10,12 +8,12 @@ use std::process::{Command, ExitCode};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::install::{self, Profile};
+use crate::peers::{self, Peer};
 use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::server_log;
 use crate::toolchain::Postgres;
 use crate::workspace::Workspace;
-use peers::Peer;
 
 /// The options of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]

@@ -31,6 +31,7 @@ use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::server_log;
 use crate::toolchain::Postgres;
+pub use case::wait_for;
 use case::{CRASHES, Case, KILLS, Kill, Place};
 use run::Run;
 use victim::VICTIMS;
