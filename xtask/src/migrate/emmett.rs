@@ -41,7 +41,7 @@ macro_rules! with_an_archived_stream {
     };
 }
 
-static VARIATIONS: [Variation; 7] = [
+static VARIATIONS: [Variation; 8] = [
     Variation {
         name: "what has no column",
         change: "",
@@ -49,6 +49,20 @@ static VARIATIONS: [Variation; 7] = [
         copied: EVENTS,
         asked: "SELECT ((metadata->'copied_from') - 'recorded_at')::text FROM refold.event ORDER BY position LIMIT 1",
         answer: r#"{"store": "emmett", "position": 1, "partition": "emt:default", "is_archived": false, "stream_type": "cart", "message_kind": "E", "message_schema_version": "1"}"#,
+    },
+    // As docs/migrating.md does.
+    Variation {
+        name: "compared by hand",
+        change: "",
+        options: &[],
+        copied: EVENTS,
+        asked: "SELECT count(*)::text FROM (
+            (SELECT stream_id, stream_position, message_type, message_data FROM emt_messages
+             EXCEPT SELECT stream_id, stream_version, event_type, data FROM refold.event)
+            UNION ALL
+            (SELECT stream_id, stream_version, event_type, data FROM refold.event WHERE metadata ? 'copied_from'
+             EXCEPT SELECT stream_id, stream_position, message_type, message_data FROM emt_messages)) AS d",
+        answer: "0",
     },
     Variation {
         name: "ids that are no UUIDs",

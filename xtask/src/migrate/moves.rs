@@ -9,8 +9,12 @@ use crate::crash::{explain, wait_for};
 
 type Move = fn(&Base, &Scripts) -> Result<()>;
 
-pub const MOVES: [(&str, Move); 2] =
-    [("copied while it lives, and again", copied_in_steps), ("a writer that is slow", slow_writer)];
+pub const MOVES: [(&str, Move); 4] = [
+    ("copied while it lives, and again", copied_in_steps),
+    ("a writer that is slow", slow_writer),
+    ("a handler that fails", failing_handler),
+    ("an application that writes to both", both_written),
+];
 
 /// How many events come later, each time.
 const MORE: usize = 15;
@@ -101,5 +105,55 @@ fn slow_writer(base: &Base, scripts: &Scripts) -> Result<()> {
             waited.context("it has not waited")
         })?;
         place.require_same("log", &source.log(), LOG)
+    })
+}
+
+/// What was copied before a handler fails stays, and is a beginning of the log; the next call goes on.
+fn failing_handler(base: &Base, scripts: &Scripts) -> Result<()> {
+    const FAILING: &str = "CREATE TABLE seen (event_id uuid PRIMARY KEY);
+        CREATE FUNCTION see(event refold.event) RETURNS void LANGUAGE plpgsql AS $$
+        BEGIN
+          IF event.metadata->'copied_from'->>'position' = '18' THEN
+            RAISE 'not this one' USING ERRCODE = 'P0077', HINT = 'Mend the handler.';
+          END IF;
+          INSERT INTO seen VALUES (event.event_id);
+        END $$;
+        SELECT refold.create_projection('seen', 'see(refold.event)', '{seen}')";
+    let source = base.source;
+    base.with_copy(|place| {
+        place.execute(FAILING)?;
+        scripts.refuse(place, source, &["batch=4"], "P0077")?;
+        let (old, copied) = (place.lines(&source.log())?, place.lines(LOG)?);
+        require_same("the beginning", &old[..16], &copied)?;
+        place.require_same(
+            "model",
+            "SELECT event_id::text FROM refold.event ORDER BY 1",
+            "SELECT event_id::text FROM seen ORDER BY 1",
+        )?;
+        place.execute("SELECT refold.drop_projection('seen')")?;
+        scripts.copy(place, source, &["batch=4"], EVENTS - 16)?;
+        place.require_same("log", &source.log(), LOG)
+    })
+}
+
+/// After the move, for a way back: the script shows that both stores have the same, or that they have not.
+fn both_written(base: &Base, scripts: &Scripts) -> Result<()> {
+    const SAME_EVENT: &str = "SELECT refold.append_event(<stream>::text, <type>, <data>, '{}', 0, <id>::uuid)
+        FROM <table> ORDER BY <number> DESC LIMIT 1";
+    let source = base.source;
+    base.with_copy(|place| {
+        scripts.copy(place, source, &[], EVENTS)?;
+        let same_event = source.words().put_into(SAME_EVENT);
+        for number in 902..905 {
+            let old = source.append_one(&source.stream(number));
+            place.execute(&format!("BEGIN; {old}; {same_event}; COMMIT"))?;
+        }
+        scripts.copy(place, source, &[], 0)?;
+        let alone =
+            format!("SELECT refold.append_event('{}', 'paid', '{{}}', '{{}}', 1)", source.stream(904));
+        place.execute(&alone)?;
+        let refused = scripts.refuse(place, source, &[], "55000")?;
+        ensure!(refused.text.contains("has events that the old store's has not"), "{}", refused.text);
+        Ok(())
     })
 }
