@@ -81,6 +81,18 @@ CREATE FUNCTION refold._refuse_change() RETURNS trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'refold_refuse_change';
 COMMENT ON FUNCTION refold._refuse_change() IS 'keeps the log immutable';
 
+CREATE FUNCTION refold._admit_replicated() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'refold_admit_replicated';
+COMMENT ON FUNCTION refold._admit_replicated() IS 'gives an event that logical replication brings its place in this log';
+
+CREATE FUNCTION refold._apply_replicated() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'refold_apply_replicated';
+COMMENT ON FUNCTION refold._apply_replicated() IS 'applies the projections to an event that logical replication brings';
+
+CREATE FUNCTION refold._refuse_replicated() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'refold_refuse_replicated';
+COMMENT ON FUNCTION refold._refuse_replicated() IS 'keeps what is true of another database only out of the registry';
+
 CREATE TRIGGER admit BEFORE INSERT ON refold.event
   FOR EACH STATEMENT EXECUTE FUNCTION refold._admit_insert();
 CREATE TRIGGER apply AFTER INSERT ON refold.event
@@ -90,6 +102,18 @@ CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON refold.event
 ALTER TABLE refold.event ENABLE ALWAYS TRIGGER admit;
 ALTER TABLE refold.event ENABLE ALWAYS TRIGGER apply;
 ALTER TABLE refold.event ENABLE ALWAYS TRIGGER immutable;
+
+-- Whoever applies what another server has logged runs no statements: only row triggers fire, and only these are for it.
+CREATE TRIGGER admit_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.event
+  FOR EACH ROW EXECUTE FUNCTION refold._admit_replicated();
+CREATE TRIGGER apply_replicated AFTER INSERT ON refold.event
+  FOR EACH ROW EXECUTE FUNCTION refold._apply_replicated();
+ALTER TABLE refold.event ENABLE REPLICA TRIGGER admit_replicated;
+ALTER TABLE refold.event ENABLE REPLICA TRIGGER apply_replicated;
+
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.installation
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+ALTER TABLE refold.installation ENABLE REPLICA TRIGGER refuse_replicated;
 
 CREATE FUNCTION refold.append_event(
   stream_id text, event_type text, data jsonb, metadata jsonb DEFAULT '{}', expected_version bigint DEFAULT NULL,

@@ -128,3 +128,13 @@ CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON refold
   FOR EACH STATEMENT EXECUTE FUNCTION refold._invalidate_registry();
 ALTER TABLE refold.projection ENABLE ALWAYS TRIGGER invalidate;
 ALTER TABLE refold.projection_table ENABLE ALWAYS TRIGGER invalidate;
+
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.projection
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.projection_table
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.serial_turn
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+ALTER TABLE refold.projection ENABLE REPLICA TRIGGER refuse_replicated;
+ALTER TABLE refold.projection_table ENABLE REPLICA TRIGGER refuse_replicated;
+ALTER TABLE refold.serial_turn ENABLE REPLICA TRIGGER refuse_replicated;

@@ -98,6 +98,22 @@ CREATE TRIGGER admit BEFORE INSERT ON refold.skipped_event
   FOR EACH STATEMENT EXECUTE FUNCTION refold._admit_restore();
 ALTER TABLE refold.skipped_event ENABLE ALWAYS TRIGGER admit;
 
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.rebuild_job
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.shadow_table
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.rebuild_part
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.mirror_failure
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.skipped_event
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+ALTER TABLE refold.rebuild_job ENABLE REPLICA TRIGGER refuse_replicated;
+ALTER TABLE refold.shadow_table ENABLE REPLICA TRIGGER refuse_replicated;
+ALTER TABLE refold.rebuild_part ENABLE REPLICA TRIGGER refuse_replicated;
+ALTER TABLE refold.mirror_failure ENABLE REPLICA TRIGGER refuse_replicated;
+ALTER TABLE refold.skipped_event ENABLE REPLICA TRIGGER refuse_replicated;
+
 CREATE FUNCTION refold.start_rebuild(
   name text, handler regprocedure DEFAULT NULL, in_place boolean DEFAULT false, verify boolean DEFAULT false,
   grace interval DEFAULT '0'

@@ -38,3 +38,51 @@ SELECT p.projection_id, p.name, p.kind,
             ELSE 0 END AS owner
  ) AS w;
 DROP FUNCTION refold._function(text);
+
+-- Events that logical replication brings are appended.
+CREATE FUNCTION refold._admit_replicated() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'refold_admit_replicated';
+COMMENT ON FUNCTION refold._admit_replicated() IS 'gives an event that logical replication brings its place in this log';
+
+CREATE FUNCTION refold._apply_replicated() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'refold_apply_replicated';
+COMMENT ON FUNCTION refold._apply_replicated() IS 'applies the projections to an event that logical replication brings';
+
+CREATE FUNCTION refold._refuse_replicated() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'refold_refuse_replicated';
+COMMENT ON FUNCTION refold._refuse_replicated() IS 'keeps what is true of another database only out of the registry';
+REVOKE EXECUTE ON FUNCTION refold._admit_replicated(), refold._apply_replicated(), refold._refuse_replicated() FROM PUBLIC;
+-- Whoever applies what another server has logged runs no statements: only row triggers fire, and only these are for it.
+CREATE TRIGGER admit_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.event
+  FOR EACH ROW EXECUTE FUNCTION refold._admit_replicated();
+CREATE TRIGGER apply_replicated AFTER INSERT ON refold.event
+  FOR EACH ROW EXECUTE FUNCTION refold._apply_replicated();
+ALTER TABLE refold.event ENABLE REPLICA TRIGGER admit_replicated;
+ALTER TABLE refold.event ENABLE REPLICA TRIGGER apply_replicated;
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.installation
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+ALTER TABLE refold.installation ENABLE REPLICA TRIGGER refuse_replicated;
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.projection
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.projection_table
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.serial_turn
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+ALTER TABLE refold.projection ENABLE REPLICA TRIGGER refuse_replicated;
+ALTER TABLE refold.projection_table ENABLE REPLICA TRIGGER refuse_replicated;
+ALTER TABLE refold.serial_turn ENABLE REPLICA TRIGGER refuse_replicated;
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.rebuild_job
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.shadow_table
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.rebuild_part
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.mirror_failure
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE ON refold.skipped_event
+  FOR EACH ROW EXECUTE FUNCTION refold._refuse_replicated();
+ALTER TABLE refold.rebuild_job ENABLE REPLICA TRIGGER refuse_replicated;
+ALTER TABLE refold.shadow_table ENABLE REPLICA TRIGGER refuse_replicated;
+ALTER TABLE refold.rebuild_part ENABLE REPLICA TRIGGER refuse_replicated;
+ALTER TABLE refold.mirror_failure ENABLE REPLICA TRIGGER refuse_replicated;
+ALTER TABLE refold.skipped_event ENABLE REPLICA TRIGGER refuse_replicated;

@@ -16,6 +16,8 @@ ALTER EXTENSION refold DROP SEQUENCE refold.event_position_seq;
 DROP TRIGGER admit ON refold.event;
 DROP TRIGGER apply ON refold.event;
 DROP TRIGGER immutable ON refold.event;
+DROP TRIGGER admit_replicated ON refold.event;
+DROP TRIGGER apply_replicated ON refold.event;
 ALTER TABLE refold.event SET SCHEMA public;
 DROP EXTENSION refold;
 COMMIT;

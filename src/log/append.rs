@@ -117,16 +117,7 @@ pub fn append(
     observer.before_draw(&catalog, &Drafts { catalog: &catalog, rows: &rows })?;
     waitpoint::reach(Waitpoint::AppendKeysLocked);
 
-    sequence::assign_xid();
-    for (_, row) in &mut rows {
-        process::check_interrupts();
-        row.position = Some(sequence::draw(catalog.positions));
-    }
-    waitpoint::reach(Waitpoint::AppendPositionsDrawn);
-    let horizon = sequence::next_xid();
-    for (_, row) in &mut rows {
-        row.horizon = Some(horizon);
-    }
+    draw(&catalog, &mut rows);
     let drafts = Drafts { catalog: &catalog, rows: &rows };
     observer.before_insert(if observer.wants_events() { drafts.form() } else { Vec::new() });
     identity::as_refold(catalog.owner, || {
@@ -144,6 +135,53 @@ pub fn append(
             row.position.map(|position| Appended { stream_version: row.stream_version, position })
         })
         .ok_or_else(|| Error::bad_value("events must not be empty"))
+}
+
+/// Gives the events their positions, and the horizon that bounds whoever has drawn earlier ones.
+fn draw(catalog: &Catalog, rows: &mut [(EventType, Event)]) {
+    sequence::assign_xid();
+    for (_, row) in rows.iter_mut() {
+        process::check_interrupts();
+        row.position = Some(sequence::draw(catalog.positions));
+    }
+    waitpoint::reach(Waitpoint::AppendPositionsDrawn);
+    let horizon = sequence::next_xid();
+    for (_, row) in rows {
+        row.horizon = Some(horizon);
+    }
+}
+
+/// An event that another server's log has, and that logical replication brings: appended here, up to its insert. It gets
+/// this log's next position, and not the one that it had there. Transactions come in the order of their commits, so a smaller
+/// position could come after a larger one, and neither lemma would hold. Drawn here, under the gate and the locks that any
+/// append takes (I1, I6), positions are what they are everywhere.
+pub fn admit_replicated(event: Event, observer: &mut impl Observer) -> Result<Event> {
+    let catalog = catalog::get_under_gate()?;
+    let (stream, event_type) = event.names();
+    let stream = StreamId::new(stream)?;
+    lock_stream(stream.as_str());
+    let version = stream_version(&catalog, &stream, event.stream_id)?;
+    if event.stream_version != version + 1 {
+        return Err(not_the_next(&stream, version, event.stream_version));
+    }
+    let mut rows = [(EventType::new(event_type)?, Event { position: None, horizon: None, ..event })];
+    observer.before_draw(&catalog, &Drafts { catalog: &catalog, rows: &rows })?;
+    draw(&catalog, &mut rows);
+    let [(_, event)] = rows;
+    Ok(event)
+}
+
+fn not_the_next(stream: &StreamId, here: i64, comes: i64) -> Error {
+    let stream = stream.as_str();
+    let error = Error::wrong_state(format!("the replicated event is not the next of stream \"{stream}\""))
+        .detail(format!("The stream is at version {here} here, and version {comes} comes."));
+    if comes <= here {
+        error.hint("A stream is appended to on one server only, and comes from there by one subscription.")
+    } else {
+        error.hint(
+            "Publish all events of a stream, and copy those that there are: a store into which a log is copied must be new.",
+        )
+    }
 }
 
 /// Waits for whoever appends to the stream.

@@ -19,8 +19,9 @@ pub struct Catalog {
     pub event_array: pg_sys::Oid,
     /// The sequence of positions.
     pub positions: pg_sys::Oid,
-    /// The functions of the log's BEFORE INSERT and AFTER INSERT triggers; InvalidOid where one is missing.
-    pub insert_triggers: [pg_sys::Oid; 2],
+    /// The functions of the log's BEFORE INSERT and AFTER INSERT triggers, for statements and then for replicated rows;
+    /// InvalidOid where one is missing.
+    pub insert_triggers: [pg_sys::Oid; 4],
     /// Who owns the log: internal statements run as this role.
     pub owner: pg_sys::Oid,
 }
@@ -87,7 +88,8 @@ fn look_up() -> Result<Catalog> {
         event_type,
         event_array,
         positions: relation(namespace, c"event_position_seq")?,
-        insert_triggers: [c"_admit_insert", c"_apply_insert"].map(|name| function(namespace, name)),
+        insert_triggers: [c"_admit_insert", c"_apply_insert", c"_admit_replicated", c"_apply_replicated"]
+            .map(|name| function(namespace, name)),
         owner: owner_of(event)?,
     })
 }

@@ -2,7 +2,8 @@
 
 use super::catalog::Catalog;
 use super::shim;
-use pgrx::{IntoDatum, pg_sys};
+use crate::error::{Error, Result};
+use pgrx::{FromDatum, IntoDatum, pg_sys};
 use std::cell::Cell;
 use uuid::Uuid;
 
@@ -24,6 +25,38 @@ pub struct Event {
 }
 
 impl Event {
+    /// The event that has these columns, which none is NULL of; values that were packed are unpacked into the current memory.
+    pub fn from_columns(columns: &[Option<pg_sys::Datum>]) -> Result<Self> {
+        let column = |index: usize, name| {
+            columns.get(index).copied().flatten().ok_or_else(|| Error::null_argument(name))
+        };
+        // SAFETY: these four columns are of types of variable length.
+        let unpacked = |value: pg_sys::Datum| unsafe {
+            pg_sys::Datum::from(pg_sys::pg_detoast_datum(value.cast_mut_ptr()))
+        };
+        // SAFETY: the column is a uuid.
+        let event_id = unsafe { pgrx::Uuid::from_datum(column(6, "event_id")?, false) };
+        let event_id = event_id.ok_or_else(|| Error::null_argument("event_id"))?;
+        Ok(Self {
+            position: Some(column(0, "position")?.value() as i64),
+            stream_id: unpacked(column(1, "stream_id")?),
+            stream_version: column(2, "stream_version")?.value() as i64,
+            event_type: unpacked(column(3, "event_type")?),
+            data: unpacked(column(4, "data")?),
+            metadata: unpacked(column(5, "metadata")?),
+            event_id: Uuid::from_bytes(*event_id.as_bytes()),
+            recorded_at: column(7, "recorded_at")?,
+            horizon: Some(column(8, "horizon")?.value() as u64),
+        })
+    }
+
+    /// The stream's name and the event's type.
+    pub fn names(&self) -> (Option<String>, Option<String>) {
+        // SAFETY: both are texts.
+        let text = |value| unsafe { String::from_datum(value, false) };
+        (text(self.stream_id), text(self.event_type))
+    }
+
     /// The columns as parameters of an INSERT.
     pub fn columns(&self) -> [Option<pg_sys::Datum>; COLUMNS] {
         [

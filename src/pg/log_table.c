@@ -50,7 +50,10 @@ has_known_columns(TupleDesc columns)
 	return true;
 }
 
-/* Whether all that fires for an INSERT are the two statement triggers, whose work the caller does. */
+/*
+ * Whether all that fires for an INSERT are the two statement triggers, whose work the caller does. The functions of refold's
+ * row triggers, which come after theirs, have nothing to do for an append.
+ */
 static bool
 has_known_triggers(const TriggerDesc *descriptor, const Oid *functions)
 {
@@ -64,6 +67,8 @@ has_known_triggers(const TriggerDesc *descriptor, const Oid *functions)
 		int			after = TRIGGER_FOR_AFTER(trigger->tgtype) ? 1 : 0;
 
 		if (!TRIGGER_FOR_INSERT(trigger->tgtype))
+			continue;
+		if (TRIGGER_FOR_ROW(trigger->tgtype) && (trigger->tgfoid == functions[2] || trigger->tgfoid == functions[3]))
 			continue;
 		if (TRIGGER_FOR_ROW(trigger->tgtype) || TRIGGER_FOR_INSTEAD(trigger->tgtype) || found[after] ||
 			trigger->tgfoid != functions[after] || trigger->tgenabled != TRIGGER_FIRES_ALWAYS ||
@@ -154,7 +159,7 @@ insert_rows(Relation log, int count, const Datum *values)
 
 /*
  * Inserts rows of refold.event, of which `values` has all columns, none NULL; the current user is the table's owner.
- * `triggers` are the functions of the BEFORE and the AFTER trigger. Sets `inserted` to false where the statement is needed.
+ * `triggers` are the functions of the BEFORE and the AFTER trigger, and of refold's row triggers. Sets `inserted` to false where the statement is needed.
  */
 ErrorData *
 refold_insert_events(Oid log_oid, const Oid *triggers, int count, const Datum *values, bool *inserted)

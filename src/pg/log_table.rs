@@ -13,7 +13,7 @@ pub fn insert<'a>(catalog: &Catalog, rows: impl Iterator<Item = &'a Event>) -> R
     let Some(values) = columns.collect::<Option<Vec<pg_sys::Datum>>>() else { return Ok(false) };
     let count = (values.len() / super::event_tuple::COLUMN_TYPES.len()) as i32;
     let mut inserted = false;
-    // SAFETY: two triggers, and as many values as `count` rows have columns, of the columns' types, which the shim compares
+    // SAFETY: four triggers, and as many values as `count` rows have columns, of the columns' types, which the shim compares
     // with the table's; all pointers outlive the call.
     spi::raised(unsafe {
         shim::refold_insert_events(

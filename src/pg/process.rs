@@ -9,6 +9,18 @@ pub fn id() -> i32 {
     unsafe { pg_sys::MyProcPid }
 }
 
+/// Whether this process applies what logical replication brings.
+pub fn is_logical_worker() -> bool {
+    // SAFETY: reads a variable of the process.
+    unsafe { pg_sys::IsLogicalWorker() }
+}
+
+/// When this transaction began: no other one of this process did then.
+pub fn transaction_start() -> i64 {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
 /// Ends the statement if it is cancelled, the session if it is to end. For loops that call PostgreSQL's executor too
 /// seldom, or not at all: it checks by itself.
 pub fn check_interrupts() {

@@ -2,16 +2,19 @@
 //!
 //! The append leaves its events and the projections it has found under the gate here; the BEFORE trigger admits them
 //! (and refuses rows that come any other way), the AFTER trigger applies the projections.
+//!
+//! Logical replication runs no statement for the rows that it brings: row triggers do the same for each of them.
 
-use super::installation;
+use super::installation::{self, Replicating};
 use super::keys::{self, Key, KeyLocks};
 use super::registry::{self, Mode, Projection, Registry};
 use crate::error::{Error, Result};
-use crate::log::append::{Draft, Drafts, Observer};
+use crate::log::append::{self, Draft, Drafts, Observer};
 use crate::pg::catalog::{self, Catalog};
+use crate::pg::event_tuple::Event;
 use crate::pg::shim::Scope;
 use crate::pg::waitpoint::{self, Waitpoint};
-use crate::pg::{event_tuple, locks, row_security, snapshot};
+use crate::pg::{event_tuple, locks, memory, row_security, snapshot};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -32,6 +35,8 @@ struct Pending {
 
 thread_local! {
     static PENDING: RefCell<Option<Pending>> = const { RefCell::new(None) };
+    /// What projections have to do for a replicated event, between its two triggers.
+    static REPLICATED: RefCell<Option<Vec<Work>>> = const { RefCell::new(None) };
     static APPLYING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -108,7 +113,7 @@ impl Observer for Admission {
         match PENDING.take() {
             None => Ok(()),
             Some(_) => Err(Error::damaged("the triggers of refold.event did not fire")
-                .hint("Enable them: ALTER TABLE refold.event ENABLE ALWAYS TRIGGER ALL.")),
+                .hint("Enable them: ALTER TABLE refold.event ENABLE ALWAYS TRIGGER admit, ENABLE ALWAYS TRIGGER apply, ENABLE ALWAYS TRIGGER immutable.")),
         }
     }
 }
@@ -171,20 +176,53 @@ pub fn apply_insert() -> Result<()> {
         return installation::event_restored();
     };
     waitpoint::reach(Waitpoint::AppendInserted);
-    let _applying = Applying::begin();
     // The append holds the gate since before `work` was read, so this finds the same objects.
-    let catalog = catalog::get()?;
-    for Work { projection, events: taken, keys } in &work {
+    apply(&catalog::get()?, &work, &events)
+}
+
+fn apply(catalog: &Catalog, work: &[Work], events: &[Draft]) -> Result<()> {
+    let _applying = Applying::begin();
+    for Work { projection, events: taken, keys } in work {
         let events: Vec<_> = taken.iter().map(|&index| &events[index]).collect();
-        let mut scope = Scope::new(&projection.c_name, event_tuple::descriptor(&catalog));
+        let mut scope = Scope::new(&projection.c_name, event_tuple::descriptor(catalog));
         projection.as_owner(|| {
-            projection.live_model(&catalog)?.apply(&catalog, &events, keys.as_deref(), &mut scope)
+            projection.live_model(catalog)?.apply(catalog, &events, keys.as_deref(), &mut scope)
         })?;
         waitpoint::reach(Waitpoint::AppendOneApplied);
         if let Some(mirror) = &projection.mirror {
-            mirror.apply(&catalog, projection, &events, keys.as_deref())?;
+            mirror.apply(catalog, projection, &events, keys.as_deref())?;
             waitpoint::reach(Waitpoint::MirrorApplied);
         }
     }
     Ok(())
+}
+
+/// Whether the row that is being inserted comes by a statement, whose trigger has admitted it.
+pub fn is_admitted() -> bool {
+    PENDING.with_borrow(|pending| pending.as_ref().is_some_and(|pending| pending.admitted))
+        || installation::is_restoring()
+}
+
+/// The BEFORE ROW trigger on the log, for an event that comes by no statement: what an append does until it inserts. Returns
+/// the event with its place in this log.
+pub fn admit_replicated(event: impl FnOnce() -> Result<Event>) -> Result<Event> {
+    let _replicating = Replicating::begin();
+    // What the projections have to do is kept beyond the trigger's own memory.
+    memory::until_next(|| {
+        installation::require_open()?;
+        let mut admission = Admission::default();
+        let event = append::admit_replicated(event()?, &mut admission)?;
+        REPLICATED.set(Some(std::mem::take(&mut admission.work)));
+        Ok(event)
+    })
+}
+
+/// The AFTER ROW trigger: applies the projections to the event, if it was admitted as a replicated one.
+pub fn apply_replicated(event: impl FnOnce() -> Result<Event>) -> Result<()> {
+    let Some(work) = REPLICATED.take() else { return Ok(()) };
+    let _replicating = Replicating::begin();
+    waitpoint::reach(Waitpoint::AppendInserted);
+    let (catalog, event) = (catalog::get()?, event()?);
+    let datum = event_tuple::form(&catalog, &event);
+    apply(&catalog, &work, &[Draft { stream_id: event.stream_id, datum }])
 }

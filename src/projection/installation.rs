@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::log::watermark;
 use crate::names::Position;
 use crate::pg::catalog::{self, Catalog};
-use crate::pg::{call, identity, locks, sequence, snapshot, spi};
+use crate::pg::{call, identity, locks, process, sequence, snapshot, spi};
 use pgrx::pg_sys;
 use std::cell::Cell;
 
@@ -20,6 +20,9 @@ thread_local! {
     /// The gate of the store that is known to be open, by a transaction that has committed.
     static OPEN: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
     static WRITING: Cell<bool> = const { Cell::new(false) };
+    static REPLICATING: Cell<bool> = const { Cell::new(false) };
+    /// When the transaction began whose statement restores events.
+    static RESTORING: Cell<Option<i64>> = const { Cell::new(None) };
 }
 
 /// While it lives, refold itself inserts into the registry.
@@ -34,6 +37,21 @@ impl Writing {
 impl Drop for Writing {
     fn drop(&mut self) {
         WRITING.set(self.0);
+    }
+}
+
+/// While it lives, what is written is refold's own doing for a replicated event, and not itself replicated.
+pub struct Replicating(bool);
+
+impl Replicating {
+    pub fn begin() -> Self {
+        Self(REPLICATING.replace(true))
+    }
+}
+
+impl Drop for Replicating {
+    fn drop(&mut self) {
+        REPLICATING.set(self.0);
     }
 }
 
@@ -164,7 +182,25 @@ pub fn admit_event() -> Result<()> {
     admit(
         Error::not_allowed("rows cannot be inserted into refold.event directly")
             .hint("Use refold.append_event or refold.append_events."),
-    )
+    )?;
+    RESTORING.set(Some(process::transaction_start()));
+    Ok(())
+}
+
+/// Whether a statement that restores events is under way. One that has failed leaves its mark, but what follows in the same
+/// transaction are statements, and they are admitted each by itself.
+pub fn is_restoring() -> bool {
+    RESTORING.get() == Some(process::transaction_start())
+}
+
+/// 55000 for a row of the registry that logical replication brings: it is true of the publisher's database only.
+pub fn refuse_replicated() -> Result<()> {
+    if REPLICATING.get() || !process::is_logical_worker() {
+        return Ok(());
+    }
+    Err(Error::wrong_state("refold's registry must not be replicated")
+        .detail("It has the object numbers, jobs and state of the publisher's database.")
+        .hint("Publish refold.event and the read models by name: not FOR ALL TABLES, and not the schema refold."))
 }
 
 /// The same for an insert into the registry that is not refold's own.
@@ -216,6 +252,7 @@ fn final_when_opened(catalog: &Catalog) -> Result<Option<Position>> {
 
 /// After a restore's insert into the log: positions go on behind it. XX001 if nobody has admitted it.
 pub fn event_restored() -> Result<()> {
+    RESTORING.set(None);
     let catalog = catalog::get()?;
     if !locks::holds(catalog.gate, locks::Mode::ShareRowExclusive) {
         return Err(Error::damaged("the log's trigger fired without an append"));
