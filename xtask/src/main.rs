@@ -21,6 +21,7 @@ mod peers;
 mod pgspot;
 mod play;
 mod regress;
+mod replicas;
 mod report;
 mod scenes;
 mod server;
@@ -79,10 +80,12 @@ enum Task {
     Clients(clients::Args),
     /// Copy what other event stores have written into refold's log, and compare event by event
     Migrate(migrate::Args),
+    /// Replicate, pool, recover to a point in time and pg_upgrade: what a store is elsewhere and afterwards
+    Replicas(replicas::Args),
     /// Measure refold beside bare SQL and other event stores
     Bench(bench::Args),
     /// Run every test: format, lints, unit, pgspot, regress, isolation, the documentation, the demo's, stress, crashes,
-    /// dumps, upgrades, migrations, endurance, bench
+    /// dumps, upgrades, migrations, replicas, endurance, bench
     Test(test::Args),
     /// Check the documentation, and build the book of it
     Docs(docs::Args),
@@ -152,6 +155,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Upgrade(args) => return upgrade::run(&pg, &args),
         Task::Clients(args) => return clients::run(&pg, &args),
         Task::Migrate(args) => return migrate::run(&pg, &args),
+        Task::Replicas(args) => return replicas::run(&pg, &args),
         Task::Bench(args) => return bench::run(&pg, &args),
         Task::Test(args) => return test::all(&pg, &args),
         Task::Docs(args) => return docs::run(&pg, &args),

@@ -1,7 +1,7 @@
 //! A private throw-away server with the extension installed: its own installation, cluster and socket, all in one
 //! folder that is gone when the server is dropped, interrupted, or, if even that failed, when the next one starts.
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use postgres::{Client, Config, NoTls};
@@ -96,8 +96,8 @@ impl Server {
         Self::start_on(pg, extension, options, |server| primary.base_backup(pg, server.data_dir()))
     }
 
-    /// With the cluster that the command makes.
-    fn start_on(
+    /// With the cluster that the command makes in the data folder.
+    pub fn start_on(
         pg: &Postgres,
         extension: &Extension,
         options: &ServerOptions,
@@ -162,6 +162,42 @@ impl Server {
                 Err(_) => sleep(Duration::from_millis(20)),
             }
         }
+    }
+
+    /// Stops the server in order, so that its folder has all; [`Server::restart`] starts it again.
+    pub fn stop(&self) -> Result<()> {
+        let mut postmaster = self.instance.postmaster.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut postmaster = postmaster.take().context("there is no postmaster")?;
+        kill(Pid::from_raw(i32::try_from(postmaster.id())?), Signal::SIGINT)?;
+        let status = postmaster.wait()?;
+        ensure!(status.success(), "postgres ended: {status}");
+        Ok(())
+    }
+
+    /// A folder beside the cluster's that the server may write to.
+    pub fn make_folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.path().join(name);
+        fs::create_dir(&folder)?;
+        self.account.own(&folder)?;
+        fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
+        Ok(folder)
+    }
+
+    /// The command as the server's own account runs it, in the server's folder.
+    pub fn as_account(&self, command: Command) -> Command {
+        let mut command = self.command(command);
+        self.account.apply(&mut command);
+        command
+    }
+
+    /// A program of the staged installation.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.stage.program(name)
+    }
+
+    /// Adds programs to the staged installation, which find it as the server does.
+    pub fn stage_programs(&self, pg: &Postgres, names: &[&str]) -> Result<()> {
+        self.stage.add_programs(pg, names)
     }
 
     fn with_log(&self, error: anyhow::Error) -> anyhow::Error {
@@ -247,7 +283,8 @@ impl Server {
         self.config(database).connect(NoTls)
     }
 
-    fn initdb(&self) -> Command {
+    /// The command that makes an empty cluster.
+    pub fn initdb(&self) -> Command {
         let mut initdb = Command::new(self.stage.program("initdb"));
         initdb.args([
             "--auth-local=trust",

@@ -26,17 +26,22 @@ impl Stage {
         let pkglibdir = below(root, &pg.pkglibdir);
         let sharedir = below(root, &pg.sharedir);
         fs::create_dir_all(&bindir)?;
-        // Copies, for a link would lead the executable home to where it was installed.
-        for program in ["postgres", "initdb"] {
-            let from = pg.program(program);
-            fs::copy(&from, bindir.join(program))
-                .with_context(|| format!("cannot copy {}", from.display()))?;
-        }
+        let stage = Self { bindir };
+        stage.add_programs(pg, &["postgres", "initdb"])?;
         link_entries(&pg.pkglibdir, &pkglibdir, |_| true)?;
         link_entries(&pg.sharedir, &sharedir, |name| name != "extension")?;
         link_entries(&pg.sharedir.join("extension"), &sharedir.join("extension"), |name| !is_ours(name))?;
         extension.install_into(&pkglibdir, &sharedir)?;
-        Ok(Self { bindir })
+        Ok(stage)
+    }
+
+    /// Copies, for a link would lead the executable home to where it was installed.
+    pub fn add_programs(&self, pg: &Postgres, names: &[&str]) -> Result<()> {
+        for name in names {
+            let from = pg.program(name);
+            fs::copy(&from, self.program(name)).with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+        Ok(())
     }
 
     pub fn program(&self, name: &str) -> PathBuf {

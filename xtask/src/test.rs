@@ -10,15 +10,15 @@ use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::toolchain::Postgres;
 use crate::{
-    bench, checks, clients, crash, demo, docs, dump, endurance, migrate, model, package, pgspot, server_log,
-    stress, upgrade,
+    bench, checks, clients, crash, demo, docs, dump, endurance, migrate, model, package, pgspot, replicas,
+    server_log, stress, upgrade,
 };
 
 /// The options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What takes long or needs much of the network too: the package in a clean system, the clients in Go and Java, the
-    /// book, other stores' packages
+    /// book, other stores' packages, pg_upgrade, points in time
     #[arg(long)]
     all: bool,
 }
@@ -65,6 +65,9 @@ pub fn all(pg: &Postgres, args: &Args) -> Result<ExitCode> {
     }
     if let Err(error) = migrate::smoke_tests(pg, &mut report) {
         report.case("migrate", || Err(error));
+    }
+    if let Err(error) = replicas::tests(pg, args.all, &mut report) {
+        report.case("replicas", || Err(error));
     }
     if args.all {
         docs::test_book(&mut report);

@@ -14,14 +14,14 @@ pub enum Fate {
     Unknown,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
     tag: String,
     events: i64,
     fate: Fate,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Ledger(Vec<Entry>);
 
 impl Ledger {

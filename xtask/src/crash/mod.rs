@@ -6,14 +6,14 @@
 //! comes at the worst moment, `idlers` are transactions that do not end; `launcher` has jobs that nobody resumes;
 //! `standby` reads on another server, which `promotion` makes the primary. `controls` breaks things and wants them found.
 
-mod case;
-mod checks;
+pub mod case;
+pub mod checks;
 mod controls;
 mod idlers;
 mod imported;
 mod late_failure;
 mod launcher;
-mod ledger;
+pub mod ledger;
 mod prepared;
 mod promotion;
 mod run;
@@ -21,7 +21,7 @@ mod scarce;
 mod standby;
 mod unflushed;
 mod victim;
-mod world;
+pub mod world;
 
 use anyhow::{Result, ensure};
 use std::process::ExitCode;

@@ -39,8 +39,12 @@ impl<'a> World<'a> {
 
     /// The same database on another server, with all that the clients know.
     pub fn moved_to<'b>(self, server: &'b Server) -> World<'b> {
-        let config = config(server, &self.database);
-        World { server, ledger: self.ledger, database: self.database, config }
+        self.copied_to(server, self.ledger.clone())
+    }
+
+    /// A copy of the database on another server, of which the clients know this.
+    pub fn copied_to<'b>(&self, server: &'b Server, ledger: Ledger) -> World<'b> {
+        World { server, ledger, database: self.database.clone(), config: config(server, &self.database) }
     }
 
     /// A client that waits at waitpoints.

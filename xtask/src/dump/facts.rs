@@ -42,6 +42,12 @@ pub struct Fact {
     lines: Vec<String>,
 }
 
+impl Fact {
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+}
+
 /// Log, models, registry and privileges.
 pub fn facts(client: &mut Client) -> Result<Vec<Fact>> {
     let mut facts = vec![fact(client, "log", "SELECT e::text FROM refold.event AS e ORDER BY e.position")?];

@@ -4,7 +4,7 @@
 //! restores that are not just another format.
 
 mod cases;
-mod facts;
+pub mod facts;
 mod formats;
 mod tools;
 
@@ -23,8 +23,8 @@ use facts::{Fact, facts, require_same, require_sound};
 use formats::{FORMATS, Format};
 use tools::Tools;
 
-const ROLES: &str = include_str!("roles.sql");
-const SHOP: &str = include_str!("shop.sql");
+pub const ROLES: &str = include_str!("roles.sql");
+pub const SHOP: &str = include_str!("shop.sql");
 const SOURCE: &str = "shop";
 
 /// The options of `cargo xtask dump`.
@@ -129,7 +129,7 @@ impl<'a> World<'a> {
     }
 }
 
-fn connect(server: &Server, database: &str) -> Result<Client> {
+pub fn connect(server: &Server, database: &str) -> Result<Client> {
     server.config(database).options("-c statement_timeout=60s").connect(NoTls).map_err(explain)
 }
 
@@ -149,7 +149,7 @@ fn appends_go_on(client: &mut Client) -> Result<()> {
     Ok(())
 }
 
-fn refuses_plain_inserts(client: &mut Client) -> Result<()> {
+pub fn refuses_plain_inserts(client: &mut Client) -> Result<()> {
     for table in ["event", "projection", "projection_table", "serial_turn", "skipped_event"] {
         let insert = format!(
             "INSERT INTO refold.{table} OVERRIDING SYSTEM VALUE SELECT * FROM refold.{table} WHERE false"
@@ -161,7 +161,7 @@ fn refuses_plain_inserts(client: &mut Client) -> Result<()> {
     Ok(())
 }
 
-fn commands_work(client: &mut Client) -> Result<()> {
+pub fn commands_work(client: &mut Client) -> Result<()> {
     for sql in [
         "SELECT refold.rebuild_projection('Cart'); SELECT refold.rebuild_projection('journal')",
         "CALL refold.rebuild_projection_concurrently('sales of \"all\"')",
