@@ -36,7 +36,7 @@ pub fn run_documents(server: &Server, accept: bool, report: &mut Report) -> Resu
 }
 
 /// README.md, and the pages of the book.
-pub fn documents(root: &Path) -> Result<Vec<PathBuf>> {
+fn documents(root: &Path) -> Result<Vec<PathBuf>> {
     let docs = root.join("docs");
     let mut pages = Vec::new();
     if docs.is_dir() {

@@ -57,8 +57,7 @@ fn require_whole(book: &Path) -> Result<()> {
     let link = Regex::new(r##"(?:href|src)="([^"#?:]+)[^":]*""##)?;
     let mut broken = HashSet::new();
     let mut pages = 0;
-    for entry in fs::read_dir(book)? {
-        let page = entry?.path();
+    for page in super::files(book)? {
         if page.extension().is_none_or(|extension| extension != "html") {
             continue;
         }
@@ -66,7 +65,8 @@ fn require_whole(book: &Path) -> Result<()> {
         let text = fs::read_to_string(&page)?;
         for (_, [target]) in link.captures_iter(&text).map(|captures| captures.extract()) {
             // The page for what is not found is for a site's root.
-            if !book.join(target.trim_start_matches('/')).exists() && !page.ends_with("404.html") {
+            let folder = page.parent().unwrap_or(book);
+            if !folder.join(target).exists() && !page.ends_with("404.html") {
                 broken.insert(format!("{} has a link to {target}", page.display()));
             }
         }

@@ -11,6 +11,7 @@ use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
 use syn::{Expr, ExprCall, ExprLit, ImplItemFn, Lit, Token};
 
+use super::files;
 use crate::toolchain::Postgres;
 
 const PAGE: &str = "docs/errors.md";
@@ -70,15 +71,6 @@ fn raised(root: &Path, codes: &Codes) -> Result<Raised> {
         raised.extend(found.with_context(|| name)?);
     }
     Ok(raised)
-}
-
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() { files.extend(self::files(&path)?) } else { files.push(path) }
-    }
-    Ok(files)
 }
 
 /// The scripts of `CREATE EXTENSION`, without those of earlier releases in the folders below.

@@ -9,6 +9,8 @@ mod monitoring;
 mod sql_reference;
 
 use anyhow::Result;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::report::Report;
@@ -55,4 +57,14 @@ pub fn test_book(report: &mut Report) {
         println!("{}", book::build()?.display());
         Ok(())
     });
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { files.extend(self::files(&path)?) } else { files.push(path) }
+    }
+    Ok(files)
 }
