@@ -177,3 +177,42 @@ DROP SCHEMA owned CASCADE;
 REVOKE ALL ON SCHEMA refold FROM regress_owner;
 REVOKE ALL ON refold.event FROM regress_owner;
 DROP ROLE regress_owner;
+
+-- A handler that rewrites, empties or alters the table meanwhile: the row is not where it was, or has another layout.
+CREATE TABLE stir (id text PRIMARY KEY, n bigint);
+CREATE FUNCTION fold_stir(state stir, event refold.event) RETURNS stir LANGUAGE plpgsql AS $$
+BEGIN
+  state.id := event.stream_id;
+  state.n := coalesce(state.n, 0) + 1;
+  EXECUTE event.data->>0;
+  RETURN state;
+END $$;
+SELECT projection FROM refold.create_projection('stir', 'fold_stir(stir, refold.event)', event_types => '{stir}');
+SELECT count(refold.append_event(id, 'stir', '["SELECT 1"]')) FROM unnest('{e,d,c,b,a}'::text[]) AS id;
+SELECT refold.append_event('b', 'stir', '["CLUSTER stir USING stir_pkey"]') IS NOT NULL;
+SELECT * FROM stir ORDER BY id;
+BEGIN;
+SELECT refold.append_event('c', 'stir', jsonb_build_array('DELETE FROM stir WHERE id = ''c''; CLUSTER stir USING stir_pkey'));
+ROLLBACK;
+SELECT refold.append_event('c', 'stir', '["TRUNCATE stir"]');
+SELECT refold.append_event('c', 'stir', '["ALTER TABLE stir ALTER n TYPE numeric"]');
+SELECT refold.append_event('new', 'stir', '["ALTER TABLE stir ALTER n TYPE numeric"]');
+SELECT refold.append_event('c', 'stir', '["ANALYZE stir"]') IS NOT NULL;
+-- By statements.
+CREATE FUNCTION run(what text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE what; END $$;
+CREATE OR REPLACE FUNCTION fold_stir(state stir, event refold.event) RETURNS stir LANGUAGE sql AS $$
+  SELECT run(event.data->>0);
+  SELECT ROW(event.stream_id, coalesce(state.n, 0) + 1)::stir;
+$$;
+SELECT refold.append_event('c', 'stir', '["CLUSTER stir USING stir_pkey"]') IS NOT NULL;
+SELECT refold.append_event('c', 'stir', '["ALTER TABLE stir ALTER n TYPE numeric"]');
+SELECT * FROM stir ORDER BY id;
+-- In a replay, which has called another handler than this one.
+CREATE FUNCTION fold_stir_2(state stir, event refold.event) RETURNS stir LANGUAGE plpgsql AS $$
+BEGIN
+  state.id := event.stream_id;
+  state.n := coalesce(state.n, 0) + 1;
+  ALTER TABLE stir ALTER n TYPE numeric;
+  RETURN state;
+END $$;
+SELECT refold.rebuild_projection('stir', 'fold_stir_2(stir, refold.event)');

@@ -20,6 +20,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -110,6 +111,7 @@ refold_call_handler(Oid handler, int nargs, const NullableDatum *arguments, bool
 			MemoryContextSwitchTo(memory);
 			InvokeFunctionExecuteHook(handler);
 			CommandCounterIncrement();
+			refold_pin_columns(scope);
 			PushActiveSnapshot(GetTransactionSnapshot());
 			fmgr_info_cxt(handler, &function, memory);
 			InitFunctionCallInfoData(*call, &function, nargs, InvalidOid, NULL, NULL);
@@ -125,6 +127,7 @@ refold_call_handler(Oid handler, int nargs, const NullableDatum *arguments, bool
 			}
 			PopActiveSnapshot();
 			CommandCounterIncrement();
+			refold_unpin_columns(scope);
 			if (!result->isnull)
 				result->value = keep_result(value, caller);
 			MemoryContextSwitchTo(caller);
@@ -415,8 +418,9 @@ refold_update_row(RefoldRow *row, Datum state, RefoldScope *scope, bool *updated
 		table = table_open(row->relation, RowExclusiveLock);
 		columns = lookup_rowtype_tupdesc(row->row_type, -1);
 		*updated = false;
+		/* With AccessExclusiveLock the handler may have emptied or rewritten the table: its rows would be elsewhere. */
 		if (ItemPointerIsValid(&row->place) && HeapTupleHeaderGetTypeId(header) == row->row_type &&
-			is_plain(table, columns, true))
+			is_plain(table, columns, true) && !CheckRelationLockedByMe(table, AccessExclusiveLock, false))
 			index = open_key(table, row, keys);
 		if (index != NULL)
 		{

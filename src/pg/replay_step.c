@@ -62,6 +62,7 @@ call_handler(FunctionCallInfo call, RefoldScope *scope, HeapTupleHeader event)
 	call->args[call->nargs - 1].value = PointerGetDatum(event);
 	call->args[call->nargs - 1].isnull = false;
 	result = FunctionCallInvoke(call);
+	refold_require_same_columns(scope);
 	scope->event = NULL;
 	if (++scope->events_done % PROGRESS_INTERVAL == 0)
 		pgstat_progress_update_param(PROGRESS_EVENTS_DONE, scope->events_done);

@@ -11,6 +11,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "utils/builtins.h"
+#include "utils/typcache.h"
 
 #include "scope.h"
 
@@ -94,6 +95,45 @@ refold_take_error(MemoryContext caller, RefoldScope *outer)
 	FlushErrorState();
 	current_scope = outer;
 	return error;
+}
+
+/* Keeps the columns that a fold's rows have, before what may call its handler. */
+void
+refold_pin_columns(RefoldScope *scope)
+{
+	if (scope != NULL && OidIsValid(scope->state_type))
+		scope->columns = lookup_rowtype_tupdesc(scope->state_type, -1);
+}
+
+/*
+ * After a call of the handler: a row that was made before it altered its table has another layout than its type has by
+ * now, and nothing in it tells. Its bytes would be read as what they are not. A statement that reads the table keeps it
+ * from being altered meanwhile; a call without one does not.
+ */
+void
+refold_require_same_columns(const RefoldScope *scope)
+{
+	TupleDesc	now;
+
+	if (scope == NULL || scope->columns == NULL)
+		return;
+	now = lookup_type_cache(scope->state_type, TYPECACHE_TUPDESC)->tupDesc;
+	if (now != scope->columns && (now == NULL || !equalTupleDescs(now, scope->columns)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("handler of projection \"%s\" has altered the table whose rows it folds", scope->projection),
+				 errhint("Alter the table outside of the handler.")));
+}
+
+/* The end of what refold_pin_columns began. */
+void
+refold_unpin_columns(RefoldScope *scope)
+{
+	refold_require_same_columns(scope);
+	if (scope == NULL || scope->columns == NULL)
+		return;
+	ReleaseTupleDesc(scope->columns);
+	scope->columns = NULL;
 }
 
 RefoldScope *

@@ -15,7 +15,7 @@ typedef struct RefoldScope
 	TupleDesc	event_desc;
 	HeapTupleHeader event;		/* the event being handled, or NULL */
 	Oid			handler;		/* for the step functions */
-	Oid			state_type;		/* of a fold; InvalidOid for a per-event handler */
+	Oid			state_type;		/* of a fold, a table's row type; InvalidOid for any other handler */
 	Oid			event_type;
 	int			nest_level;		/* of transactions, when the scope was entered */
 	const Oid  *guarded;		/* live tables the handler must not touch during a replay */
@@ -26,11 +26,17 @@ typedef struct RefoldScope
 	MemoryContext batch_memory; /* while events are collected for the next call */
 	ArrayBuildState *batch;
 	int64		batch_used;
+	TupleDesc	columns;		/* of state_type, pinned while a handler may run; else NULL */
 } RefoldScope;
 
 extern RefoldScope *refold_current_scope(void);
 extern void refold_enter_scope(RefoldScope *scope, ErrorContextCallback *line);
 extern void refold_leave_scope(RefoldScope *scope, RefoldScope *outer, ErrorContextCallback *line);
+
+/* Refuse a fold's handler that alters its table. */
+extern void refold_pin_columns(RefoldScope *scope);
+extern void refold_require_same_columns(const RefoldScope *scope);
+extern void refold_unpin_columns(RefoldScope *scope);
 
 /* Takes the error that was caught out of the error stack, copied to `caller`, and makes `outer` the scope again. */
 extern ErrorData *refold_take_error(MemoryContext caller, RefoldScope *outer);

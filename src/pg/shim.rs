@@ -25,6 +25,7 @@ pub struct Scope {
     batch_memory: pg_sys::MemoryContext,
     batch: *mut pg_sys::ArrayBuildState,
     batch_used: i64,
+    columns: pg_sys::TupleDesc,
 }
 
 impl Scope {
@@ -46,6 +47,7 @@ impl Scope {
             batch_memory: ptr::null_mut(),
             batch: ptr::null_mut(),
             batch_used: 0,
+            columns: ptr::null_mut(),
         }
     }
 
@@ -69,6 +71,11 @@ impl Scope {
         self.handler = handler;
         self.state_type = state;
         self.event_type = event;
+    }
+
+    /// The handler is a fold, whose rows have this type.
+    pub fn set_state_type(&mut self, row_type: pg_sys::Oid) {
+        self.state_type = row_type;
     }
 
     /// The handler takes so many events at once, or fewer where they have more bytes than half of work_mem.

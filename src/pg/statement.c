@@ -76,11 +76,13 @@ refold_execute(SPIPlanPtr plan, const char *sql, Datum *values, const char *null
 		int			rc;
 
 		refold_enter_scope(scope, &line);
+		refold_pin_columns(scope);
 		if (snapshot != InvalidSnapshot)
 			CommandCounterIncrement();
 		rc = SPI_execute_snapshot(plan, values, nulls, snapshot, InvalidSnapshot, false, true, 0);
 		if (rc < 0)
 			elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
+		refold_unpin_columns(scope);
 		refold_leave_scope(scope, outer, &line);
 	}
 	PG_CATCH();

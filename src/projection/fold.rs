@@ -14,8 +14,10 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// The statements of one fold on one table: the live one, or a rebuild's copy of it.
 pub struct Fold {
-    /// The table and the live one's row type, where its rows may be loaded and updated without statements.
-    direct: Option<(pg_sys::Oid, pg_sys::Oid)>,
+    /// The table, where its rows may be loaded and updated without statements.
+    direct: Option<pg_sys::Oid>,
+    /// The live table's, whichever is written.
+    row_type: pg_sys::Oid,
     /// Key, event: whether there is a row, and the state after the event.
     load_and_step: spi::Plan,
     /// State, event: the state after the event.
@@ -77,7 +79,8 @@ impl Fold {
         );
         Ok(Self {
             load_and_step: spi::Plan::prepare(&load_and_step, &with(&[catalog.event_type]))?,
-            direct: step.is_direct().then_some((relation, table.row_type)),
+            direct: step.is_direct().then_some(relation),
+            row_type: table.row_type,
             step,
             insert: spi::Plan::prepare(&insert, &with(&[table.row_type]))?,
             update: spi::Plan::prepare(&update, &with(&[table.row_type]))?,
@@ -97,13 +100,13 @@ impl Fold {
         keys: &[Option<Key>],
         scope: &mut Scope,
     ) -> Result<()> {
+        scope.set_state_type(self.row_type);
         let mut rest =
             events.iter().zip(keys).filter_map(|(event, key)| Some((event, key.as_ref()?))).peekable();
         while let Some((first, key)) = rest.next() {
             let args: Vec<spi::Arg> = key.values.iter().copied().map(Some).collect();
-            let mut row = self
-                .direct
-                .map(|(relation, row_type)| Row::new(relation, row_type, &function.types, &key.values));
+            let mut row =
+                self.direct.map(|relation| Row::new(relation, self.row_type, &function.types, &key.values));
             scope.set_event(Some(first.datum));
             let (exists, mut state) = self.begin(row.as_mut(), &args, first, scope)?;
             while let Some((next, _)) = rest.next_if(|(_, other)| function.same(key, other)) {
