@@ -15,6 +15,12 @@ pub fn is_logical_worker() -> bool {
     unsafe { pg_sys::IsLogicalWorker() }
 }
 
+/// Whether others apply large transactions of the same subscription before they end.
+pub fn applies_in_parallel() -> bool {
+    // SAFETY: reads variables of the process.
+    unsafe { shim::refold_applies_in_parallel() }
+}
+
 /// When this transaction began: no other one of this process did then.
 pub fn transaction_start() -> i64 {
     // SAFETY: reads a variable of the backend.

@@ -236,6 +236,7 @@ unsafe extern "C-unwind" {
 // SAFETY: these match their definitions too. They raise nothing, or are called where no frame of Rust has anything to
 // drop: the step function, and the end of a door.
 unsafe extern "C-unwind" {
+    pub(super) fn refold_applies_in_parallel() -> bool;
     pub(super) fn refold_fold_step_in(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
     pub(super) fn refold_fold_result_in(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
     pub(super) fn refold_event_step_in(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;

@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "replication/worker_internal.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
@@ -19,6 +20,7 @@ void		refold_handle_signals(void);
 TableScanDesc refold_begin_databases(void);
 const char *refold_next_database(TableScanDesc scan, Oid *oid);
 int			refold_pid_of(int backend);
+bool		refold_applies_in_parallel(void);
 
 /* A worker is cancelled, ended and told of new settings by the signals that a client's session obeys. */
 void
@@ -72,4 +74,15 @@ refold_pid_of(int backend)
 #endif
 
 	return proc == NULL ? 0 : proc->pid;
+}
+
+/* Whether this process applies a subscription whose large transactions are applied by workers of their own meanwhile. */
+bool
+refold_applies_in_parallel(void)
+{
+#if PG_VERSION_NUM >= 160000
+	return MySubscription != NULL && MySubscription->stream == LOGICALREP_STREAM_PARALLEL;
+#else
+	return false;
+#endif
 }

@@ -14,7 +14,7 @@ use crate::pg::catalog::{self, Catalog};
 use crate::pg::event_tuple::Event;
 use crate::pg::shim::Scope;
 use crate::pg::waitpoint::{self, Waitpoint};
-use crate::pg::{event_tuple, locks, memory, row_security, snapshot};
+use crate::pg::{event_tuple, locks, memory, process, row_security, snapshot};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -206,6 +206,7 @@ pub fn is_admitted() -> bool {
 /// The BEFORE ROW trigger on the log, for an event that comes by no statement: what an append does until it inserts. Returns
 /// the event with its place in this log.
 pub fn admit_replicated(event: impl FnOnce() -> Result<Event>) -> Result<Event> {
+    require_one_after_the_other()?;
     let _replicating = Replicating::begin();
     // What the projections have to do is kept beyond the trigger's own memory.
     memory::until_next(|| {
@@ -215,6 +216,17 @@ pub fn admit_replicated(event: impl FnOnce() -> Result<Event>) -> Result<Event> 
         REPLICATED.set(Some(std::mem::take(&mut admission.work)));
         Ok(event)
     })
+}
+
+/// 0A000 where a subscription's transactions are applied side by side: one holds the locks of its keys while it waits for the
+/// rest of it, the next waits for them before it hands that rest over, and so again at each attempt.
+fn require_one_after_the_other() -> Result<()> {
+    if !process::applies_in_parallel() {
+        return Ok(());
+    }
+    Err(Error::unsupported("events cannot be applied by parallel workers of a subscription")
+        .detail("Two that feed one row of a projection would wait for each other, again and again.")
+        .hint("Use ALTER SUBSCRIPTION ... SET (streaming = on)."))
 }
 
 /// The AFTER ROW trigger: applies the projections to the event, if it was admitted as a replicated one.

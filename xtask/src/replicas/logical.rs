@@ -18,8 +18,8 @@ const PROMOTED: &str = "logical: the subscriber becomes the writer";
 const CONTROL: &str = "logical: control, events that no trigger applies";
 
 pub const SUBSCRIBER: &str = include_str!("subscriber.sql");
-const PROJECTIONS: &str = include_str!("projections.sql");
-const ORACLE: &str = include_str!("oracle.sql");
+pub const PROJECTIONS: &str = include_str!("projections.sql");
+pub const ORACLE: &str = include_str!("oracle.sql");
 /// The publisher has one of the four models, by another handler: it orders the appends to one stream and no others.
 const PUBLISHER: &str = "CREATE EXTENSION refold;
     CREATE TABLE seen (stream_id text PRIMARY KEY, events bigint NOT NULL);
@@ -271,7 +271,7 @@ fn control(pair: &Pair) -> Result<()> {
         "ALTER TABLE refold.event DISABLE TRIGGER admit_replicated, DISABLE TRIGGER apply_replicated",
     )?;
     pair.publish("untold", "FOR TABLE refold.event WITH (publish = 'insert')")?;
-    pair.subscribe("untold", " WITH (copy_data = false)")?;
+    pair.subscribe("untold", ", copy_data = false")?;
     execute(&mut there, &append("seed-1", "sold", 1))?;
     require_same_events(pair, "untold")?;
     if require_none(&mut here, "not what the log says", ORACLE).is_ok() {

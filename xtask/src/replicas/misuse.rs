@@ -6,21 +6,23 @@ use regex::Regex;
 use std::fs;
 
 use super::Cases;
-use super::logical::{SUBSCRIBER, append};
-use super::pair::{Pair, failures, run as execute, value};
+use super::logical::{ORACLE, PROJECTIONS, SUBSCRIBER, append};
+use super::pair::{Pair, connect, failures, require_none, run as execute, value};
 use crate::crash::case::wait_for;
 
-pub const NAMES: &[&str] = &[USED, REGISTRY, STREAM, CHANGE];
+pub const NAMES: &[&str] = &[USED, REGISTRY, STREAM, CHANGE, PARALLEL];
 const USED: &str = "logical: a log is not copied into a store that was used";
 const REGISTRY: &str = "logical: the registry is not replicated";
 const STREAM: &str = "logical: a stream that was appended to on both sides";
 const CHANGE: &str = "logical: events are not changed, deleted or truncated";
+const PARALLEL: &str = "logical: transactions that come in parts, one after the other and side by side";
 
 pub fn run(pair: &Pair, cases: &mut Cases) -> Result<()> {
     cases.case(USED, || used(pair));
     cases.case(REGISTRY, || registry(pair));
     cases.case(STREAM, || stream(pair));
     cases.case(CHANGE, || change(pair));
+    cases.case(PARALLEL, || parallel(pair));
     Ok(())
 }
 
@@ -75,7 +77,7 @@ fn registry(pair: &Pair) -> Result<()> {
     wait_for_failures(&mut here, false)?;
     told(pair, MESSAGE)?;
     pair.unsubscribe("registry")?;
-    pair.subscribe("registry", " WITH (copy_data = false)")?;
+    pair.subscribe("registry", ", copy_data = false")?;
     execute(&mut there, CREATE)?;
     wait_for_failures(&mut here, true)?;
     let told = told(pair, MESSAGE)?;
@@ -89,7 +91,7 @@ fn registry(pair: &Pair) -> Result<()> {
 fn stream(pair: &Pair) -> Result<()> {
     let (mut there, mut here) = pair.create("two_writers", SUBSCRIBER, SUBSCRIBER)?;
     pair.publish("two_writers", LOG)?;
-    pair.subscribe("two_writers", " WITH (copy_data = false)")?;
+    pair.subscribe("two_writers", ", copy_data = false")?;
     // One stream each: that is allowed.
     execute(&mut here, &append("here", "sold", 1))?;
     for n in 1..=2 {
@@ -131,7 +133,7 @@ fn change(pair: &Pair) -> Result<()> {
                                    metadata jsonb, event_id uuid, recorded_at timestamptz, horizon xid8);";
     let (mut there, mut here) = pair.create("change", TABLE, SUBSCRIBER)?;
     pair.publish("change", "FOR TABLE refold.event")?;
-    pair.subscribe("change", " WITH (copy_data = false)")?;
+    pair.subscribe("change", ", copy_data = false")?;
     let insert =
         "INSERT INTO refold.event VALUES (900, 'a', 1, 't', '{}', '{}', gen_random_uuid(), now(), '900')";
     execute(&mut there, insert)?;
@@ -146,7 +148,7 @@ fn change(pair: &Pair) -> Result<()> {
     for sql in
         ["UPDATE refold.event SET event_type = 'u'", "DELETE FROM refold.event", "TRUNCATE refold.event"]
     {
-        pair.subscribe("change", " WITH (copy_data = false)")?;
+        pair.subscribe("change", ", copy_data = false")?;
         execute(&mut there, sql)?;
         wait_for_failures(&mut here, true).with_context(|| sql.to_owned())?;
         told(pair, "refold.event is append-only")?;
@@ -157,4 +159,38 @@ fn change(pair: &Pair) -> Result<()> {
         pair.unsubscribe("change")?;
     }
     Ok(())
+}
+
+/// A transaction so large that it is sent before it ends, and one that comes between its parts and feeds the same rows.
+fn parallel(pair: &Pair) -> Result<()> {
+    const LARGE: &str = "SELECT refold.append_event('large', 'sold', jsonb_build_object('n', n, 'sku', 'sku-1', 'note',
+        (SELECT string_agg(md5(concat(n, i)), '') FROM generate_series(1, 100) AS i))) FROM generate_series(1, 100) AS n";
+    let (mut there, mut here) = pair.create("parts", SUBSCRIBER, SUBSCRIBER)?;
+    // The first append holds the gate of a store that is not open.
+    execute(&mut there, "SELECT refold.open_store()")?;
+    execute(&mut here, PROJECTIONS)?;
+    pair.publish("parts", LOG)?;
+    pair.subscribe("parts", ", copy_data = false")?;
+    let between = |there: &mut Client| -> Result<()> {
+        let mut other = connect(pair.publisher, "parts")?;
+        execute(there, &format!("BEGIN; {LARGE}"))?;
+        execute(&mut other, &append("small", "sold", 1))?;
+        execute(there, &format!("{LARGE}; COMMIT"))
+    };
+    between(&mut there)?;
+    pair.catch_up("parts")?;
+    require_none(&mut here, "not what the log says", ORACLE)?;
+    ensure!(value::<i64>(&mut here, "SELECT count(*) FROM refold.event")? == 201, "events are missing");
+    if value::<i32>(&mut here, "SELECT current_setting('server_version_num')::int")? < 160_000 {
+        return pair.unsubscribe("parts");
+    }
+    execute(&mut here, "ALTER SUBSCRIPTION parts SET (streaming = parallel)")?;
+    between(&mut there)?;
+    wait_for_failures(&mut here, true)?;
+    told(pair, "events cannot be applied by parallel workers of a subscription")?;
+    execute(&mut here, "ALTER SUBSCRIPTION parts SET (streaming = on)")?;
+    pair.catch_up("parts")?;
+    require_none(&mut here, "not what the log says", ORACLE)?;
+    ensure!(value::<i64>(&mut here, "SELECT count(*) FROM refold.event")? == 402, "events are missing");
+    pair.unsubscribe("parts")
 }

@@ -22,6 +22,7 @@ pub fn publisher_options() -> ServerOptions {
         ("max_wal_senders", "30"),
         ("max_replication_slots", "30"),
         ("max_worker_processes", "50"),
+        ("logical_decoding_work_mem", "'64kB'"),
     ])
 }
 
@@ -88,10 +89,10 @@ impl Pair<'_> {
         run(&mut connect(self.publisher, database)?, &format!("CREATE PUBLICATION {database} {what}"))
     }
 
-    /// Subscribes without waiting for the copy.
+    /// Subscribes without waiting for the copy; `options` follow others in WITH.
     pub fn subscribe(&self, database: &str, options: &str) -> Result<()> {
         let sql = format!(
-            "CREATE SUBSCRIPTION {database} CONNECTION 'host={} port={} user={} dbname={database}' PUBLICATION {database}{options}",
+            "CREATE SUBSCRIPTION {database} CONNECTION 'host={} port={} user={} dbname={database}' PUBLICATION {database} WITH (streaming = on{options})",
             self.publisher.socket_dir().display(),
             self.publisher.port(),
             self.publisher.user(),
