@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What takes long or needs much of the network too: the package in a clean system, the clients in Go and Java, the
-    /// book, other stores' packages, pg_upgrade, points in time
+    /// book, other stores' packages, pg_upgrade
     #[arg(long)]
     all: bool,
 }
