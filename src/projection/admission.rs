@@ -218,14 +218,14 @@ pub fn admit_replicated(event: impl FnOnce() -> Result<Event>) -> Result<Event> 
     })
 }
 
-/// 0A000 where a subscription's transactions are applied side by side: one holds the locks of its keys while it waits for the
-/// rest of it, the next waits for them before it hands that rest over, and so again at each attempt.
+/// 0A000 where a subscription's transactions are applied side by side. One could hold the locks of its keys while it waits for
+/// the rest of it, and the next wait for them before it hands that rest over: not shown to happen, nor to be impossible.
 fn require_one_after_the_other() -> Result<()> {
     if !process::applies_in_parallel() {
         return Ok(());
     }
     Err(Error::unsupported("events cannot be applied by parallel workers of a subscription")
-        .detail("Two that feed one row of a projection would wait for each other, again and again.")
+        .detail("Two that feed one row of a projection could wait for each other, and no test shows that they do not.")
         .hint("Use ALTER SUBSCRIPTION ... SET (streaming = on)."))
 }
 
