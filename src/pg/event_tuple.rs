@@ -26,6 +26,7 @@ pub struct Event {
 
 impl Event {
     /// The event that has these columns, which none is NULL of; values that were packed are unpacked into the current memory.
+    /// The stream's name is a copy there in any case: as a key it outlives the row, which goes with its BEFORE trigger.
     pub fn from_columns(columns: &[Option<pg_sys::Datum>]) -> Result<Self> {
         let column = |index: usize, name| {
             columns.get(index).copied().flatten().ok_or_else(|| Error::null_argument(name))
@@ -34,12 +35,16 @@ impl Event {
         let unpacked = |value: pg_sys::Datum| unsafe {
             pg_sys::Datum::from(pg_sys::pg_detoast_datum(value.cast_mut_ptr()))
         };
+        // SAFETY: so is the stream's name.
+        let copied = |value: pg_sys::Datum| unsafe {
+            pg_sys::Datum::from(pg_sys::pg_detoast_datum_copy(value.cast_mut_ptr()))
+        };
         // SAFETY: the column is a uuid.
         let event_id = unsafe { pgrx::Uuid::from_datum(column(6, "event_id")?, false) };
         let event_id = event_id.ok_or_else(|| Error::null_argument("event_id"))?;
         Ok(Self {
             position: Some(column(0, "position")?.value() as i64),
-            stream_id: unpacked(column(1, "stream_id")?),
+            stream_id: copied(column(1, "stream_id")?),
             stream_version: column(2, "stream_version")?.value() as i64,
             event_type: unpacked(column(3, "event_type")?),
             data: unpacked(column(4, "data")?),

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 
 /// The settings that decide what a handler's text means, captured when its projection is created.
@@ -62,7 +63,26 @@ fn run_as<R>(role: pg_sys::Oid, restriction: u32, body: impl FnOnce() -> Result<
 /// Runs refold's own statements as the owner of its tables, a superuser as a rule: nothing that names a user's relation,
 /// type or function is evaluated here, and each name and operator is qualified.
 pub fn as_refold<R>(owner: pg_sys::Oid, body: impl FnOnce() -> Result<R>) -> Result<R> {
+    let _own = Own(OWN.replace(true));
     run_as(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE, body)
+}
+
+thread_local! {
+    static OWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, refold's own statements run.
+struct Own(bool);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        OWN.set(self.0);
+    }
+}
+
+/// Whether one of refold's own statements runs.
+pub fn is_refold() -> bool {
+    OWN.get()
 }
 
 /// As [`as_refold`], for statements that run once and need not qualify pg_catalog's names.

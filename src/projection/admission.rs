@@ -5,7 +5,7 @@
 //!
 //! Logical replication runs no statement for the rows that it brings: row triggers do the same for each of them.
 
-use super::installation::{self, Replicating};
+use super::installation;
 use super::keys::{self, Key, KeyLocks};
 use super::registry::{self, Mode, Projection, Registry};
 use crate::error::{Error, Result};
@@ -35,8 +35,8 @@ struct Pending {
 
 thread_local! {
     static PENDING: RefCell<Option<Pending>> = const { RefCell::new(None) };
-    /// What projections have to do for a replicated event, between its two triggers.
-    static REPLICATED: RefCell<Option<Vec<Work>>> = const { RefCell::new(None) };
+    /// What projections have to do for the replicated event at this position, between its two triggers.
+    static REPLICATED: RefCell<Option<(Option<i64>, Vec<Work>)>> = const { RefCell::new(None) };
     static APPLYING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -48,6 +48,10 @@ pub fn refuse_in_handler(what: &str) -> Result<()> {
     }
     Ok(())
 }
+
+const MEND_TRIGGERS: &str = "Enable them: ALTER TABLE refold.event ENABLE ALWAYS TRIGGER admit, \
+    ENABLE ALWAYS TRIGGER apply, ENABLE ALWAYS TRIGGER immutable, ENABLE REPLICA TRIGGER admit_replicated, \
+    ENABLE REPLICA TRIGGER apply_replicated.";
 
 /// While it lives, user code of projections runs.
 pub struct Applying(bool);
@@ -102,6 +106,8 @@ impl Observer for Admission {
 
     fn before_insert(&mut self, events: Vec<Draft>) {
         let work = std::mem::take(&mut self.work);
+        // Of an event that another trigger has left out, or one that this append comes before.
+        REPLICATED.take();
         PENDING.set(Some(Pending { work, events, admitted: false }));
     }
 
@@ -112,8 +118,7 @@ impl Observer for Admission {
     fn after_insert(&mut self) -> Result<()> {
         match PENDING.take() {
             None => Ok(()),
-            Some(_) => Err(Error::damaged("the triggers of refold.event did not fire")
-                .hint("Enable them: ALTER TABLE refold.event ENABLE ALWAYS TRIGGER admit, ENABLE ALWAYS TRIGGER apply, ENABLE ALWAYS TRIGGER immutable.")),
+            Some(_) => Err(Error::damaged("the triggers of refold.event did not fire").hint(MEND_TRIGGERS)),
         }
     }
 }
@@ -207,13 +212,12 @@ pub fn is_admitted() -> bool {
 /// the event with its place in this log.
 pub fn admit_replicated(event: impl FnOnce() -> Result<Event>) -> Result<Event> {
     require_one_after_the_other()?;
-    let _replicating = Replicating::begin();
     // What the projections have to do is kept beyond the trigger's own memory.
     memory::until_next(|| {
         installation::require_open()?;
         let mut admission = Admission::default();
         let event = append::admit_replicated(event()?, &mut admission)?;
-        REPLICATED.set(Some(std::mem::take(&mut admission.work)));
+        REPLICATED.set(Some((event.position, std::mem::take(&mut admission.work))));
         Ok(event)
     })
 }
@@ -229,12 +233,23 @@ fn require_one_after_the_other() -> Result<()> {
         .hint("Use ALTER SUBSCRIPTION ... SET (streaming = on)."))
 }
 
-/// The AFTER ROW trigger: applies the projections to the event, if it was admitted as a replicated one.
+/// The AFTER ROW trigger: applies the projections to the event, unless the trigger of its statement does. XX001 if it was not
+/// the last that was admitted: what another trigger appends in between is applied first, against the order of the draws (I6).
 pub fn apply_replicated(event: impl FnOnce() -> Result<Event>) -> Result<()> {
-    let Some(work) = REPLICATED.take() else { return Ok(()) };
-    let _replicating = Replicating::begin();
+    if is_admitted() {
+        return Ok(());
+    }
+    let event = event()?;
+    let work = match REPLICATED.take() {
+        Some((position, work)) if position == event.position => work,
+        _ => {
+            return Err(Error::damaged("the triggers of refold.event did not fire")
+                .detail("Or another trigger has appended events between them.")
+                .hint(MEND_TRIGGERS));
+        }
+    };
     waitpoint::reach(Waitpoint::AppendInserted);
-    let (catalog, event) = (catalog::get()?, event()?);
+    let catalog = catalog::get()?;
     let datum = event_tuple::form(&catalog, &event);
     apply(&catalog, &work, &[Draft { stream_id: event.stream_id, datum }])
 }

@@ -20,7 +20,6 @@ thread_local! {
     /// The gate of the store that is known to be open, by a transaction that has committed.
     static OPEN: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
     static WRITING: Cell<bool> = const { Cell::new(false) };
-    static REPLICATING: Cell<bool> = const { Cell::new(false) };
     /// When the transaction began whose statement restores events.
     static RESTORING: Cell<Option<i64>> = const { Cell::new(None) };
 }
@@ -37,21 +36,6 @@ impl Writing {
 impl Drop for Writing {
     fn drop(&mut self) {
         WRITING.set(self.0);
-    }
-}
-
-/// While it lives, what is written is refold's own doing for a replicated event, and not itself replicated.
-pub struct Replicating(bool);
-
-impl Replicating {
-    pub fn begin() -> Self {
-        Self(REPLICATING.replace(true))
-    }
-}
-
-impl Drop for Replicating {
-    fn drop(&mut self) {
-        REPLICATING.set(self.0);
     }
 }
 
@@ -193,9 +177,10 @@ pub fn is_restoring() -> bool {
     RESTORING.get() == Some(process::transaction_start())
 }
 
-/// 55000 for a row of the registry that logical replication brings: it is true of the publisher's database only.
+/// 55000 for a row of the registry that logical replication brings: it is true of the publisher's database only. What
+/// refold itself writes there, for a replicated event or for an append of a trigger on another table, is not replicated.
 pub fn refuse_replicated() -> Result<()> {
-    if REPLICATING.get() || !process::is_logical_worker() {
+    if identity::is_refold() || !process::is_logical_worker() {
         return Ok(());
     }
     Err(Error::wrong_state("refold's registry must not be replicated")

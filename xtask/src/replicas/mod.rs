@@ -2,7 +2,8 @@
 //! another major version by pg_upgrade.
 //!
 //! `pair` are two servers and what goes from one to the other. `published` has read models that are published, `logical` the
-//! log itself, with projections on the subscriber; `misuse` is what must be refused there, `page` what docs/replication.md says to do. `pooler` appends through
+//! log itself, with projections on the subscriber; `misuse` is what must be refused there, `triggers` what
+//! other triggers do, `page` what docs/replication.md says to do. `pooler` appends through
 //! pgbouncer, `recovery` goes back to points in time, `pg_upgrade` to the newest version.
 
 mod logical;
@@ -13,6 +14,7 @@ mod pg_upgrade;
 mod pooler;
 mod published;
 mod recovery;
+mod triggers;
 
 use anyhow::{Result, ensure};
 use std::process::ExitCode;
@@ -49,7 +51,8 @@ pub fn tests(pg: &Postgres, all: bool, report: &mut Report) -> Result<()> {
 }
 
 fn quick(pg: &Postgres, cases: &mut Cases) -> Result<()> {
-    if cases.wants(&[published::NAMES, logical::NAMES, misuse::NAMES, page::NAMES].concat()) {
+    if cases.wants(&[published::NAMES, logical::NAMES, misuse::NAMES, triggers::NAMES, page::NAMES].concat())
+    {
         let extension = install::build_with(pg, Profile::Dev, &["waitpoints"])?;
         replication(pg, &extension, cases)?;
     }
@@ -83,6 +86,7 @@ fn replication(pg: &Postgres, extension: &Extension, cases: &mut Cases) -> Resul
         published::run(&pair, cases)?;
         logical::run(&pair, cases, &mut kills)?;
         misuse::run(&pair, cases)?;
+        triggers::run(&pair, cases)?;
         page::run(&pair, cases)?;
         let log = subscriber.log_file();
         cases.closing("server log of the subscriber", || server_log::check_after_kills(&log, kills));
