@@ -61,6 +61,14 @@ pub struct ServerOptions {
     pub has_tcp: bool,
 }
 
+impl ServerOptions {
+    /// These further settings, and nothing else.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let settings = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self { settings, ..Self::default() }
+    }
+}
+
 /// A running server. Dropping it stops it and removes all it has.
 pub struct Server {
     instance: Arc<Instance>,

@@ -81,7 +81,16 @@ pub trait System {
     /// All clients of a case, over all rounds.
     fn session(&self, database: &Database, work: &Append) -> Result<Box<dyn Session>> {
         self.prepare_models(database, work)?;
-        Ok(Box::new(Clients::appending(Source::all(work), || self.appender(database, work))?))
+        self.accompany(
+            database,
+            work,
+            Clients::appending(Source::all(work), || self.appender(database, work))?,
+        )
+    }
+
+    /// Clients of ours with what goes on beside their appends.
+    fn accompany(&self, _database: &Database, _work: &Append, clients: Clients) -> Result<Box<dyn Session>> {
+        Ok(Box::new(clients))
     }
 
     fn reader(&self, _database: &Database) -> Result<Reader> {

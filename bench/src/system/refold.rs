@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Appender, Clients, Reader, Rebuilder, Rebuilt, Session, System};
 use crate::case::{Append, Case, During, Kind, Log, Rebuild, Stall};
 use crate::database::Database;
-use crate::events::{DATA_SQL, OTHER, Source, TAKEN};
+use crate::events::{DATA_SQL, OTHER, TAKEN};
 use crate::load::{Run, Window};
 use crate::memory::Backend;
 use crate::models;
@@ -89,9 +89,7 @@ impl System for Refold {
         }))
     }
 
-    fn session(&self, database: &Database, work: &Append) -> Result<Box<dyn Session>> {
-        self.prepare_models(database, work)?;
-        let clients = Clients::appending(Source::all(work), || self.appender(database, work))?;
+    fn accompany(&self, database: &Database, work: &Append, clients: Clients) -> Result<Box<dyn Session>> {
         Ok(match work.models {
             Some(models) if *self == Self::BesideRebuild => {
                 Box::new(Mirroring::start(clients, database, models.kind)?)

@@ -87,8 +87,7 @@ pub fn run(pg: &Postgres, args: &Args) -> Result<ExitCode> {
         }
     };
     let extension = install::build(pg, Profile::Release)?;
-    let settings = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    let server = Server::start(pg, &extension, &ServerOptions { settings, ..Default::default() })?;
+    let server = Server::start(pg, &extension, &ServerOptions::with(&SETTINGS))?;
     let mut bench = command(&workspace, &server, plan, Profile::Release)?;
     bench.arg("--out").arg(out).arg("--installed").arg(installed).args(["--only", &args.only]);
     let names: Vec<_> = peers.iter().map(|peer| peer.name()).collect();

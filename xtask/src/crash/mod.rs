@@ -85,13 +85,11 @@ fn all(pg: &Postgres, sample: bool, only: &str, report: &mut Report) -> Result<(
 /// A server on which a commit that wants to be synchronous waits for ever, with its record on disk; and an asynchronous
 /// one stays in memory for as long as can be.
 fn options() -> ServerOptions {
-    let settings = [
+    ServerOptions::with(&[
         ("synchronous_standby_names", "'nobody'"),
         ("synchronous_commit", "local"),
         ("wal_writer_delay", "'10s'"),
-    ];
-    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    ServerOptions { settings, ..Default::default() }
+    ])
 }
 
 /// Starts a server for `cases`, which say how many backends they have killed, and looks into its log in the end.

@@ -29,8 +29,7 @@ const REBUILD: &str = "SELECT refold.rebuild_projection('cart', 'fold_cart_twice
 const UNDO: &str = "SELECT refold.rebuild_projection('cart', 'fold_cart(cart, refold.event)')";
 
 pub fn options() -> Result<ServerOptions> {
-    let settings = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    Ok(ServerOptions { settings, small_disk: may_mount()?.then_some(DISK), ..Default::default() })
+    Ok(ServerOptions { small_disk: may_mount()?.then_some(DISK), ..ServerOptions::with(&SETTINGS) })
 }
 
 fn may_mount() -> Result<bool> {

@@ -26,17 +26,12 @@ const LOADS: usize = 2;
 
 /// Nothing is pruned behind a reader's back: only what refold itself does is replayed.
 pub fn primary_options() -> ServerOptions {
-    with_settings(&[("autovacuum", "off")])
+    ServerOptions::with(&[("autovacuum", "off")])
 }
 
 /// Replay waits for readers as long as it takes.
 pub fn options() -> ServerOptions {
-    with_settings(&[("hot_standby_feedback", "on"), ("max_standby_streaming_delay", "-1")])
-}
-
-fn with_settings(settings: &[(&str, &str)]) -> ServerOptions {
-    let settings = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-    ServerOptions { settings, ..Default::default() }
+    ServerOptions::with(&[("hot_standby_feedback", "on"), ("max_standby_streaming_delay", "-1")])
 }
 
 pub fn run(primary: &Server, mut standby: Server, run: &mut Run) -> Result<()> {

@@ -23,9 +23,8 @@ const FILL: &str = "CREATE TEMP TABLE filling AS
 
 /// The optimised build, with commits that reach the disk.
 pub fn run(pg: &Postgres, events: u64) -> Result<()> {
-    let settings = [("fsync", "on"), ("shared_buffers", "'1GB'"), ("max_wal_size", "'8GB'")];
-    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    let options = ServerOptions { settings, ..Default::default() };
+    let options =
+        ServerOptions::with(&[("fsync", "on"), ("shared_buffers", "'1GB'"), ("max_wal_size", "'8GB'")]);
     let server = Server::start(pg, &install::build(pg, Profile::Release)?, &options)?;
     let (scripts, base) = (Scripts::of_checkout()?, Base::of(&server, &GUIDS));
     for opened in [false, true] {

@@ -17,7 +17,7 @@ pub struct Pair<'a> {
 }
 
 pub fn publisher_options() -> ServerOptions {
-    with_settings(&[
+    ServerOptions::with(&[
         ("wal_level", "logical"),
         ("max_wal_senders", "30"),
         ("max_replication_slots", "30"),
@@ -28,17 +28,12 @@ pub fn publisher_options() -> ServerOptions {
 
 /// A worker that has failed begins anew soon.
 pub fn subscriber_options() -> ServerOptions {
-    with_settings(&[
+    ServerOptions::with(&[
         ("wal_retrieve_retry_interval", "'200ms'"),
         ("max_replication_slots", "30"),
         ("max_logical_replication_workers", "30"),
         ("max_worker_processes", "60"),
     ])
-}
-
-pub fn with_settings(settings: &[(&str, &str)]) -> ServerOptions {
-    let settings = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-    ServerOptions { settings, ..Default::default() }
 }
 
 /// A client that passes waitpoints.

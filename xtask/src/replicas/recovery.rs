@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::Cases;
-use super::pair::{is_true, run as execute, value, with_settings};
+use super::pair::{is_true, run as execute, value};
 use crate::crash::case::{Running, at_doors, close_door, wait_for, wait_for_job};
 use crate::crash::checks;
 use crate::crash::ledger::Ledger;
@@ -38,7 +38,7 @@ const PARKED: [(&str, &str); 4] = [
 const ARCHIVE: &str = "test ! -f {}/%f && cp %p {}/%f";
 
 pub fn options() -> ServerOptions {
-    with_settings(&[("archive_mode", "on")])
+    ServerOptions::with(&[("archive_mode", "on")])
 }
 
 pub fn run(pg: &Postgres, extension: &Extension, server: &Server, cases: &mut Cases) -> Result<()> {
@@ -127,7 +127,7 @@ fn back_up(pg: &Postgres, server: &Server) -> Result<std::path::PathBuf> {
 fn recover(pg: &Postgres, extension: &Extension, points: &Points, target: &str) -> Result<Server> {
     let archive = points.archive.display();
     let restore = format!("'cp {archive}/%f %p'");
-    let options = with_settings(&[
+    let options = ServerOptions::with(&[
         ("archive_mode", "off"),
         ("restore_command", &restore),
         ("recovery_target_name", &format!("'{target}'")),
