@@ -94,8 +94,7 @@ fn measure(args: &Args) -> Result<()> {
     for system in &systems {
         results.machine.systems.insert(system.name().to_owned(), system.version());
     }
-    let bench =
-        Bench { server: &server, systems: &systems, rounds: args.plan.rounds(), window: args.plan.window() };
+    let bench = Bench { server: &server, systems: &systems, effort: args.plan.effort() };
     args.plan.run(&bench, &args.only, &mut |cell| {
         eprintln!("  {}", cell.name);
         results.cells.push(cell);

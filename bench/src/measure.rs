@@ -2,6 +2,7 @@
 //! meets all of them; and at the end of each case, whether everybody has done the work.
 
 use anyhow::{Context, Result, ensure};
+use std::time::Duration;
 
 use crate::case::{Append, Case, Kind, Log, Read, Rebuild, Streams};
 use crate::database::{Database, Server};
@@ -11,11 +12,22 @@ use crate::models;
 use crate::results::{Cell, Latency, Series, Unit};
 use crate::system::{Clients, Reader, Session, System};
 
+/// How often and how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// How often each system appends or reads, each time for one window.
+    pub rounds: usize,
+    pub window: Window,
+    /// How often each rebuilds.
+    pub rebuilds: usize,
+    /// How long appends without a rebuild are watched.
+    pub quiet: Duration,
+}
+
 pub struct Bench<'a> {
     pub server: &'a Server,
     pub systems: &'a [Box<dyn System>],
-    pub rounds: usize,
-    pub window: Window,
+    pub effort: Effort,
 }
 
 /// A system in a case, with the database it has there.
@@ -95,9 +107,9 @@ impl<'a> Bench<'a> {
         check: impl Fn(&Contender<'a, (Box<dyn Session>, Tally)>) -> Result<()>,
     ) -> Result<Cell> {
         let mut cell = Cell::new(case, Unit::CallsPerSecond);
-        self.take_turns(&mut contenders, |_, contender| {
+        self.take_turns(self.effort.rounds, &mut contenders, |_, contender| {
             let (session, tally) = &mut contender.what;
-            let run = session.run(self.window)?;
+            let run = session.run(self.effort.window)?;
             contender.series.samples.push(run.rate);
             contender.series.retries += run.retries;
             tally.events += run.events;
@@ -122,7 +134,7 @@ impl<'a> Bench<'a> {
             system.fill(database, log)?;
             Ok((system.rebuilder(database, &work)?, Vec::new()))
         })?;
-        self.take_turns(&mut contenders, |round, contender| {
+        self.take_turns(self.effort.rebuilds, &mut contenders, |round, contender| {
             // Each rebuild changes every row.
             let version = if round % 2 == 0 { 2 } else { 1 };
             let (rebuilder, memory) = &mut contender.what;
@@ -150,11 +162,12 @@ impl<'a> Bench<'a> {
     /// In each round everybody once, another first each time.
     fn take_turns<T>(
         &self,
+        rounds: usize,
         contenders: &mut [Contender<'a, T>],
         mut turn: impl FnMut(usize, &mut Contender<'a, T>) -> Result<()>,
     ) -> Result<()> {
         let count = contenders.len();
-        for round in 0..self.rounds {
+        for round in 0..rounds {
             for turns in 0..count {
                 let contender = &mut contenders[(round + turns) % count];
                 turn(round, contender)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::case::{Append, Case, During, Kind, Log, Models, Read, Rebuild, Stall, Streams};
 use crate::load::Window;
-use crate::measure::Bench;
+use crate::measure::{Bench, Effort};
 use crate::results::Cell;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -22,21 +22,20 @@ pub enum Plan {
 }
 
 impl Plan {
-    pub fn rounds(self) -> usize {
-        match self {
-            Self::Full => 3,
-            Self::Quick | Self::Stall => 5,
-            Self::Smoke => 2,
-        }
-    }
-
-    pub fn window(self) -> Window {
+    pub fn effort(self) -> Effort {
         let millis = Duration::from_millis;
+        // The speed of a guest's processors changes from second to second: many short rounds share it out evenly.
+        let window = Window { warm_up: millis(50), time: millis(300) };
         match self {
-            Self::Full => Window { warm_up: millis(300), time: millis(2_000) },
-            Self::Quick => Window { warm_up: millis(200), time: millis(1_000) },
-            Self::Stall => Window { warm_up: millis(500), time: millis(5_000) },
-            Self::Smoke => Window { warm_up: millis(20), time: millis(80) },
+            Self::Full => Effort { rounds: 21, window, rebuilds: 3, quiet: millis(2_000) },
+            Self::Quick => Effort { rounds: 21, window, rebuilds: 5, quiet: millis(1_000) },
+            Self::Stall => Effort { rounds: 21, window, rebuilds: 5, quiet: millis(5_000) },
+            Self::Smoke => Effort {
+                rounds: 2,
+                window: Window { warm_up: millis(20), time: millis(80) },
+                rebuilds: 2,
+                quiet: millis(80),
+            },
         }
     }
 

@@ -63,7 +63,7 @@ impl Bench<'_> {
         let mut clients = Client::all(system, &database)?;
         // Their first appends find everything cold.
         let mut appended = run(&mut clients, || Ok(()))?.len();
-        for _ in 0..self.rounds {
+        for _ in 0..self.effort.rebuilds {
             for measured in measured.iter_mut().flatten() {
                 let run = run(&mut clients, || match &measured.statements {
                     Some(statements) => {
@@ -72,7 +72,7 @@ impl Bench<'_> {
                         Ok(())
                     }
                     None => {
-                        thread::sleep(self.window.time);
+                        thread::sleep(self.effort.quiet);
                         Ok(())
                     }
                 })?;

@@ -72,19 +72,18 @@ impl System for Refold {
     fn appender(&self, database: &Database, work: &Append) -> Result<Appender> {
         let mut client = database.connect()?;
         if work.events == 1 {
-            let sql = "SELECT * FROM refold.append_event($1, $2, $3)";
-            let append = client.prepare(sql)?;
+            let append = client.prepare("SELECT refold.append_event($1, $2, $3)")?;
             return Ok(Box::new(move |call| {
                 for event in &call.events {
-                    client.query_one(&append, &[&call.stream, &TAKEN, &event.data])?;
+                    client.execute(&append, &[&call.stream, &TAKEN, &event.data])?;
                 }
                 Ok(0)
             }));
         }
-        let append = client.prepare("SELECT * FROM refold.append_events($1, $2)")?;
+        let append = client.prepare("SELECT refold.append_events($1, $2)")?;
         Ok(Box::new(move |call| {
             let events = call.events.iter().map(|event| json!({"type": TAKEN, "data": &event.data}));
-            client.query_one(&append, &[&call.stream, &Value::Array(events.collect())])?;
+            client.execute(&append, &[&call.stream, &Value::Array(events.collect())])?;
             Ok(0)
         }))
     }
