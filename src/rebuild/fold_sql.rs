@@ -105,7 +105,11 @@ impl FoldSql<'_> {
 
     /// The event has a key: it is for this projection. And the key is one of this share.
     fn present(&self) -> String {
-        let mut conditions: Vec<_> = self.keys().iter().map(|key| format!("r.{key} IS NOT NULL")).collect();
+        let mut conditions = vec!["true".to_owned()];
+        // A stream's name is never null.
+        if self.checked.key.is_some() {
+            conditions.extend(self.keys().iter().map(|key| format!("r.{key} IS NOT NULL")));
+        }
         if let Some(Share { part, parts }) = self.share {
             conditions.push(format!(
                 "pg_catalog.mod(pg_catalog.hash_record_extended(ROW({}), 1) OPERATOR(pg_catalog.&) 1073741823, {parts}) \

@@ -44,21 +44,23 @@ pub fn merge(catalog: &Catalog, projection: &Projection, copy: &Copy) -> Result<
         for (table, _) in tables.iter().rev().filter(|(_, in_place)| !in_place) {
             rows.deleted += run(&delete(copy, table, false))?;
         }
+        let mut upserted = Vec::new();
         for (table, in_place) in &tables {
             if *in_place {
                 let before = count(&table.qualified)?;
-                let written = run(&upsert(copy, table))?;
-                let inserted = (count(&table.qualified)? - before).clamp(0, written);
-                rows.inserted += inserted;
-                rows.updated += written - inserted;
+                upserted.push((table, before, run(&upsert(copy, table))?));
             } else {
                 rows.inserted += run(&insert(copy, table))?;
             }
         }
-        for (table, _) in tables.iter().rev().filter(|(_, in_place)| *in_place) {
+        for (table, before, written) in upserted.into_iter().rev() {
+            let after = count(&table.qualified)?;
+            let inserted = (after - before).clamp(0, written);
+            rows.inserted += inserted;
+            rows.updated += written - inserted;
             // Each row of the copy has its own counterpart by now, and the lock keeps others from writing (I3): where
             // both have as many rows, no live row is without one.
-            if count(&table.qualified)? != count(&copy.to.of(table))? {
+            if after != count(&copy.to.of(table))? {
                 rows.deleted += run(&delete(copy, table, true))?;
             }
         }

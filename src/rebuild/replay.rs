@@ -132,7 +132,8 @@ impl<'a> Replay<'a> {
         self.progress.phase(Phase::Replaying);
         identity::as_owner(self.checked.projection.owner, &self.to.settings, || {
             match self.checked.projection.kind {
-                Kind::Fold => self.fold_all(up_to)?,
+                // The statements on its copy find their rows by the key: its size is all that they need to know.
+                Kind::Fold => return self.fold_all(up_to),
                 Kind::PerEvent => self.call_per_event(up_to)?,
                 Kind::PerBatch => self.call_per_batch(up_to)?,
             }
@@ -203,9 +204,11 @@ impl<'a> Replay<'a> {
                 skipped.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
             ),
         };
-        format!(
-            "e.position OPERATOR(pg_catalog.>) {after} AND e.position OPERATOR(pg_catalog.<=) {up_to}{types}{skipped}"
-        )
+        let after = match after {
+            0 => String::new(),
+            _ => format!("e.position OPERATOR(pg_catalog.>) {after} AND "),
+        };
+        format!("{after}e.position OPERATOR(pg_catalog.<=) {up_to}{types}{skipped}")
     }
 
     fn run(&mut self, sql: &str) -> Result<()> {
