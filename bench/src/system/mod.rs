@@ -36,7 +36,7 @@ pub enum Peer {
 pub fn all(peers: &[Peer], installed: &Path) -> Vec<Box<dyn System>> {
     let mut systems: Vec<Box<dyn System>> =
         vec![Box::new(Refold::Alone), Box::new(bare::Bare::Statements), Box::new(bare::Bare::OneStatement)];
-    systems.extend(Refold::BESIDE.map(|refold| -> Box<dyn System> { Box::new(refold) }));
+    systems.extend(Refold::VARIANTS.map(|refold| -> Box<dyn System> { Box::new(refold) }));
     systems.extend(peers.iter().map(|peer| -> Box<dyn System> {
         match peer {
             Peer::Emmett => Box::new(emmett::Emmett::new(&installed.join("emmett"))),

@@ -20,10 +20,13 @@ pub enum Refold {
     BesideTwin,
     /// A concurrent rebuild mirrors all appends.
     BesideRebuild,
+    /// A rebuild finds that no row differs.
+    Unchanged,
 }
 
 impl Refold {
-    pub const BESIDE: [Self; 3] = [Self::BesideOthers, Self::BesideTwin, Self::BesideRebuild];
+    pub const VARIANTS: [Self; 4] =
+        [Self::BesideOthers, Self::BesideTwin, Self::BesideRebuild, Self::Unchanged];
 }
 
 const EVENT: &str = "refold.event";
@@ -35,6 +38,7 @@ impl System for Refold {
             Self::BesideOthers => "refold, 4 projections of other types",
             Self::BesideTwin => "refold, the projection twice",
             Self::BesideRebuild => "refold, mirroring for a rebuild",
+            Self::Unchanged => "refold, no row differs",
         }
     }
 
@@ -43,7 +47,11 @@ impl System for Refold {
     }
 
     fn can(&self, case: &Case) -> bool {
-        *self == Self::Alone || matches!(case, Case::Beside(_))
+        match self {
+            Self::Alone => true,
+            Self::BesideOthers | Self::BesideTwin | Self::BesideRebuild => matches!(case, Case::Beside(_)),
+            Self::Unchanged => matches!(case, Case::Rebuild(work) if work.kind == Kind::Fold),
+        }
     }
 
     fn install(&self, database: &Database) -> Result<()> {
@@ -57,7 +65,7 @@ impl System for Refold {
     fn prepare_models(&self, database: &Database, work: &Append) -> Result<()> {
         let Some(wanted) = work.models else { return Ok(()) };
         let (others, twins) = match self {
-            Self::Alone | Self::BesideRebuild => (0, 0),
+            Self::Alone | Self::BesideRebuild | Self::Unchanged => (0, 0),
             Self::BesideOthers => (4, 0),
             Self::BesideTwin => (0, wanted.taking),
         };
@@ -121,7 +129,11 @@ impl System for Refold {
     fn rebuilder(&self, database: &Database, work: &Rebuild) -> Result<Box<dyn Rebuilder>> {
         let event_type = (work.log.one_in > 1).then_some(TAKEN);
         create_projection(database, work, 1, event_type)?;
-        Ok(Box::new(Rebuilding { backend: Backend::open(database)?, work: *work }))
+        Ok(Box::new(Rebuilding {
+            backend: Backend::open(database)?,
+            work: *work,
+            twice: *self == Self::Unchanged,
+        }))
     }
 
     /// None where this build of refold has no such rebuild.
@@ -213,10 +225,21 @@ impl Session for Mirroring {
 struct Rebuilding {
     backend: Backend,
     work: Rebuild,
+    /// The second time is measured.
+    twice: bool,
 }
 
 impl Rebuilder for Rebuilding {
     fn rebuild(&mut self, version: u32) -> Result<Rebuilt> {
+        if self.twice {
+            self.once(version)?;
+        }
+        self.once(version)
+    }
+}
+
+impl Rebuilding {
+    fn once(&mut self, version: u32) -> Result<Rebuilt> {
         let (table, handler) =
             (models::table(1), models::create_handler(self.work.kind, 1, version, EVENT).0);
         let (row, rebuilt) = self.backend.watched(|client| {
