@@ -33,13 +33,12 @@ impl FoldSql<'_> {
         };
         format!(
             "CREATE UNLOGGED TABLE {to} AS SELECT {columns} FROM (\
-               SELECT refold._fold(NULL::{row}, r.e ORDER BY {order}) AS s, {grouped} FROM ({keyed}) AS r \
+               SELECT refold._fold(NULL::{row}, r.e ORDER BY (r.e).position) AS s, {grouped} FROM ({keyed}) AS r \
                WHERE {present}{only} GROUP BY {grouped}\
              ) AS q WHERE {sound} AND q.s IS DISTINCT FROM NULL",
             to = self.to.of(self.table),
             columns = self.table.list(|name| format!("(q.s).{name} AS {name}")),
             row = self.table.qualified,
-            order = self.order(),
             grouped = self.grouped(),
             keyed = self.keyed(wanted),
             present = self.present(),
@@ -56,7 +55,7 @@ impl FoldSql<'_> {
         };
         format!(
             "WITH folded AS MATERIALIZED (SELECT q.* FROM (\
-               SELECT refold._fold(r.state, r.e ORDER BY {order}) AS s, {grouped} FROM (\
+               SELECT refold._fold(r.state, r.e ORDER BY (r.e).position) AS s, {grouped} FROM (\
                  SELECT r.*, CASE WHEN t.{first} IS NOT NULL THEN {state} END AS state \
                  FROM ({keyed}) AS r LEFT JOIN ONLY {to} AS t ON {row_of_event}\
                ) AS r WHERE {present} GROUP BY {grouped}\
@@ -64,7 +63,6 @@ impl FoldSql<'_> {
              gone AS (DELETE FROM ONLY {to} AS t USING folded AS q WHERE NOT q.s IS DISTINCT FROM NULL AND {row_of_folded}) \
              INSERT INTO {to} AS t ({columns}) SELECT {values} FROM folded AS q WHERE q.s IS DISTINCT FROM NULL \
              ON CONFLICT ({key}) DO UPDATE SET {assignments}",
-            order = self.order(),
             grouped = self.grouped(),
             first = table.key[0].name,
             state = state_of(table, "t"),
@@ -98,15 +96,6 @@ impl FoldSql<'_> {
                 key.qualified,
                 keys.join(", ")
             ),
-        }
-    }
-
-    /// What a key's events are put in order by. Those of a stream have the same order by their versions (I6), in which an
-    /// index has them: from PostgreSQL 16 on, nothing is sorted.
-    fn order(&self) -> &'static str {
-        match self.checked.key {
-            None => "(r.e).stream_version",
-            Some(_) => "(r.e).position",
         }
     }
 

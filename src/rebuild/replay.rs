@@ -325,13 +325,13 @@ impl<'a> Replay<'a> {
 
     /// Unless the projection is serial, its handler commutes across streams (I6), so it gets the streams one after the
     /// other: the rows of one are written once or twice, not once for each batch that has an event of it. All of the log
-    /// in the order of its index on the streams and their versions, which is that of their positions (I6) and spares the
-    /// sort; a part of it in the order that is sorted fastest.
+    /// in the order of its index on the streams, which may spare the sort; a part of it in the order that is sorted
+    /// fastest.
     fn call_per_batch(&mut self, up_to: Position) -> Result<()> {
         self.scope.set_events_done(self.events);
         let order = match (self.checked.projection.serial, self.done) {
             (true, _) => "e.position",
-            (false, 0) => "e.stream_id, e.stream_version",
+            (false, 0) => "e.stream_id, e.position",
             (false, _) => "e.stream_id COLLATE pg_catalog.\"C\", e.position",
         };
         let call = format!("SELECT {}($1)", self.checked.handler.qualified);
