@@ -102,6 +102,11 @@ pub fn as_owner<R>(owner: pg_sys::Oid, settings: &Settings, body: impl FnOnce() 
     run_as(owner, restriction, || with_settings(&settings.entries(), body))
 }
 
+/// Runs `body`, in which ANALYZE samples no more than tells how large a table is and which columns are distinct.
+pub fn with_few_statistics<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
+    with_settings(&[(c"default_statistics_target", "1")], body)
+}
+
 fn with_settings<R>(settings: &[(&CStr, &str)], body: impl FnOnce() -> Result<R>) -> Result<R> {
     // SAFETY: closed below; an abort closes every level.
     let level = unsafe { pg_sys::NewGUCNestLevel() };

@@ -132,13 +132,16 @@ impl<'a> Replay<'a> {
         self.progress.phase(Phase::Replaying);
         identity::as_owner(self.checked.projection.owner, &self.to.settings, || {
             match self.checked.projection.kind {
-                // The statements on its copy find their rows by the key: its size is all that they need to know.
-                Kind::Fold => return self.fold_all(up_to),
+                Kind::Fold => self.fold_all(up_to)?,
                 Kind::PerEvent => self.call_per_event(up_to)?,
                 Kind::PerBatch => self.call_per_batch(up_to)?,
             }
             self.progress.phase(Phase::Indexing);
-            self.to.analyze()
+            match self.checked.projection.kind {
+                // The statements on its copy find their rows by the key: its size is all that they need to know.
+                Kind::Fold => identity::with_few_statistics(|| self.to.analyze()),
+                Kind::PerEvent | Kind::PerBatch => self.to.analyze(),
+            }
         })?;
         self.lacks_keys = self.checked.projection.kind == Kind::Fold;
         self.require_live_untouched()?;
@@ -189,6 +192,11 @@ impl<'a> Replay<'a> {
     /// Which events of the log a statement reads; the positions go in as text, for utility commands take no
     /// parameters.
     fn wanted(&self, after: Position, up_to: Position) -> String {
+        format!("e.position OPERATOR(pg_catalog.>) {after} AND {}", self.wanted_up_to(up_to))
+    }
+
+    /// From the beginning on. Where the log has no statistics yet, the planner takes this for much of it.
+    fn wanted_up_to(&self, up_to: Position) -> String {
         let types = match &self.checked.projection.event_types {
             Some(types) => {
                 let literals: Vec<_> = types.iter().map(|name| spi::literal(name)).collect();
@@ -204,11 +212,7 @@ impl<'a> Replay<'a> {
                 skipped.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
             ),
         };
-        let after = match after {
-            0 => String::new(),
-            _ => format!("e.position OPERATOR(pg_catalog.>) {after} AND "),
-        };
-        format!("{after}e.position OPERATOR(pg_catalog.<=) {up_to}{types}{skipped}")
+        format!("e.position OPERATOR(pg_catalog.<=) {up_to}{types}{skipped}")
     }
 
     fn run(&mut self, sql: &str) -> Result<()> {
@@ -232,7 +236,7 @@ impl<'a> Replay<'a> {
 
     fn fold_all(&mut self, up_to: Position) -> Result<()> {
         for table in &self.to.tables {
-            let sql = self.statements(table).create(&self.wanted(0, up_to), None);
+            let sql = self.statements(table).create(&self.wanted_up_to(up_to), None);
             self.run(&sql)?;
         }
         Ok(())
