@@ -20,8 +20,16 @@ thread_local! {
     /// The gate of the store that is known to be open, by a transaction that has committed.
     static OPEN: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
     static WRITING: Cell<bool> = const { Cell::new(false) };
-    /// When the transaction began whose statement restores events.
-    static RESTORING: Cell<Option<i64>> = const { Cell::new(None) };
+    static RESTORING: Cell<Option<Restoring>> = const { Cell::new(None) };
+}
+
+/// A statement that restores events.
+#[derive(Clone, Copy)]
+struct Restoring {
+    /// When its transaction began.
+    began: i64,
+    /// The last position drawn before it.
+    drawn: Position,
 }
 
 /// While it lives, refold itself inserts into the registry.
@@ -167,14 +175,15 @@ pub fn admit_event() -> Result<()> {
         Error::not_allowed("rows cannot be inserted into refold.event directly")
             .hint("Use refold.append_event or refold.append_events."),
     )?;
-    RESTORING.set(Some(process::transaction_start()));
+    let drawn = sequence::last_drawn(catalog::get()?.positions);
+    RESTORING.set(Some(Restoring { began: process::transaction_start(), drawn }));
     Ok(())
 }
 
 /// Whether a statement that restores events is under way. One that has failed leaves its mark, but what follows in the same
 /// transaction are statements, and they are admitted each by itself.
 pub fn is_restoring() -> bool {
-    RESTORING.get() == Some(process::transaction_start())
+    RESTORING.get().is_some_and(|restoring| restoring.began == process::transaction_start())
 }
 
 /// 55000 for a row of the registry that logical replication brings: it is true of the publisher's database only. What
@@ -235,12 +244,19 @@ fn final_when_opened(catalog: &Catalog) -> Result<Option<Position>> {
     })
 }
 
-/// After a restore's insert into the log: positions go on behind it. XX001 if nobody has admitted it.
+/// After a restore's insert into the log: positions go on behind it. XX001 if nobody has admitted it. 55000 where logical
+/// replication copies a log without its positions: the rows come in any order, and would get theirs by it.
 pub fn event_restored() -> Result<()> {
-    RESTORING.set(None);
+    let restoring = RESTORING.take();
     let catalog = catalog::get()?;
     if !locks::holds(catalog.gate, locks::Mode::ShareRowExclusive) {
         return Err(Error::damaged("the log's trigger fired without an append"));
+    }
+    let drawn = sequence::last_drawn(catalog.positions);
+    if process::is_logical_worker() && restoring.is_some_and(|restoring| restoring.drawn != drawn) {
+        return Err(Error::wrong_state("events must be copied with their positions")
+            .detail("The rows of a table are copied in any order: those of a stream could change places.")
+            .hint("Publish all columns of refold.event."));
     }
     identity::as_refold_pinned(catalog.owner, || follow_restored_positions(&catalog).map(drop))
 }

@@ -10,8 +10,9 @@ use super::logical::{ORACLE, PROJECTIONS, SUBSCRIBER, append};
 use super::pair::{Pair, connect, failures, require_none, run as execute, value};
 use crate::crash::case::wait_for;
 
-pub const NAMES: &[&str] = &[USED, REGISTRY, STREAM, CHANGE, PARALLEL];
+pub const NAMES: &[&str] = &[USED, POSITIONS, REGISTRY, STREAM, CHANGE, PARALLEL];
 const USED: &str = "logical: a log is not copied into a store that was used";
+const POSITIONS: &str = "logical: a log is not copied without its positions";
 const REGISTRY: &str = "logical: the registry is not replicated";
 const STREAM: &str = "logical: a stream that was appended to on both sides";
 const CHANGE: &str = "logical: events are not changed, deleted or truncated";
@@ -19,6 +20,7 @@ const PARALLEL: &str = "logical: transactions that come in parts, one after the 
 
 pub fn run(pair: &Pair, cases: &mut Cases) -> Result<()> {
     cases.case(USED, || used(pair));
+    cases.case(POSITIONS, || positions(pair));
     cases.case(REGISTRY, || registry(pair));
     cases.case(STREAM, || stream(pair));
     cases.case(CHANGE, || change(pair));
@@ -61,6 +63,32 @@ fn used(pair: &Pair) -> Result<()> {
     let streams: Vec<String> = value(&mut here, "SELECT array_agg(stream_id) FROM refold.event")?;
     ensure!(streams == ["a"], "the new store has {streams:?}");
     pair.unsubscribe("used")
+}
+
+/// The heap's order is not the log's: a page that was freed is filled again.
+fn positions(pair: &Pair) -> Result<()> {
+    const COLUMNS: &str =
+        "(stream_id, stream_version, event_type, data, metadata, event_id, recorded_at, horizon)";
+    let (mut there, mut here) = pair.create("positions", SUBSCRIBER, SUBSCRIBER)?;
+    // Rolled back, then freed: what comes next lies before the first event.
+    execute(&mut there, "SELECT refold.open_store()")?;
+    execute(&mut there, &format!("BEGIN; {}; ROLLBACK", vec![append("a", "sold", 1); 100].join("; ")))?;
+    execute(&mut there, &vec![append("a", "sold", 1); 100].join("; "))?;
+    execute(&mut there, "VACUUM refold.event")?;
+    execute(&mut there, &vec![append("a", "sold", 1); 50].join("; "))?;
+    let misplaced = "SELECT count(*) FROM (SELECT ctid < lag(ctid) OVER (ORDER BY position) AS is FROM refold.event) AS e WHERE e.is";
+    ensure!(value::<i64>(&mut there, misplaced)? > 0, "the heap has the log's order: nothing is shown");
+    pair.publish("positions", &format!("FOR TABLE refold.event {COLUMNS} WITH (publish = 'insert')"))?;
+    pair.subscribe("positions", "")?;
+    wait_for_failures(&mut here, false)?;
+    told(pair, "events must be copied with their positions")?;
+    ensure!(value::<i64>(&mut here, "SELECT count(*) FROM refold.event")? == 0, "the log was copied");
+    // The way out.
+    execute(&mut there, "ALTER PUBLICATION positions SET TABLE refold.event")?;
+    pair.catch_up("positions")?;
+    let order = "SELECT array_agg(stream_version ORDER BY position) = array_agg(stream_version ORDER BY stream_version) FROM refold.event";
+    ensure!(value::<bool>(&mut here, order)?, "the versions are not in the order of the positions");
+    pair.unsubscribe("positions")
 }
 
 /// FOR ALL TABLES: neither the copy nor what comes later gets into the registry, the log does.
