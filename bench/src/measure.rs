@@ -80,7 +80,7 @@ impl<'a> Bench<'a> {
                     models::check(&contender.database, &model, contender.system.log(), 1)?;
                 }
             }
-            Ok(())
+            contender.what.0.check()
         })
     }
 

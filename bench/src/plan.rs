@@ -24,12 +24,12 @@ pub enum Plan {
 impl Plan {
     pub fn effort(self) -> Effort {
         let millis = Duration::from_millis;
-        // The speed of a guest's processors changes from second to second: many short rounds share it out evenly.
-        let window = Window { warm_up: millis(50), time: millis(300) };
+        // The speed of a guest's processors changes from second to second: in many short rounds all meet the same.
+        let window = Window { warm_up: millis(20), time: millis(100) };
         match self {
-            Self::Full => Effort { rounds: 21, window, rebuilds: 3, quiet: millis(2_000) },
-            Self::Quick => Effort { rounds: 21, window, rebuilds: 5, quiet: millis(1_000) },
-            Self::Stall => Effort { rounds: 21, window, rebuilds: 5, quiet: millis(5_000) },
+            Self::Full => Effort { rounds: 61, window, rebuilds: 3, quiet: millis(2_000) },
+            Self::Quick => Effort { rounds: 61, window, rebuilds: 5, quiet: millis(1_000) },
+            Self::Stall => Effort { rounds: 61, window, rebuilds: 5, quiet: millis(5_000) },
             Self::Smoke => Effort {
                 rounds: 2,
                 window: Window { warm_up: millis(20), time: millis(80) },

@@ -117,6 +117,11 @@ pub trait System {
 /// The clients of one system in one case.
 pub trait Session {
     fn run(&mut self, window: Window) -> Result<Run>;
+
+    /// After the last run: whether what went on beside the clients is right.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Rebuilds one model of a log that stands still.
