@@ -252,8 +252,8 @@ pub fn event_restored() -> Result<()> {
     if !locks::holds(catalog.gate, locks::Mode::ShareRowExclusive) {
         return Err(Error::damaged("the log's trigger fired without an append"));
     }
-    let drawn = sequence::last_drawn(catalog.positions);
-    if process::is_logical_worker() && restoring.is_some_and(|restoring| restoring.drawn != drawn) {
+    let has_drawn = |before: Restoring| before.drawn != sequence::last_drawn(catalog.positions);
+    if process::is_logical_worker() && restoring.is_some_and(has_drawn) {
         return Err(Error::wrong_state("events must be copied with their positions")
             .detail("The rows of a table are copied in any order: those of a stream could change places.")
             .hint("Publish all columns of refold.event."));
