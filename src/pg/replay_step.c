@@ -157,22 +157,49 @@ refold_event_step_in(FunctionCallInfo fcinfo)
 /* What the aggregate has folded so far. */
 typedef struct FoldState
 {
-	Datum		row;
+	MemoryContext memory;		/* the aggregate's */
+	Datum		row;			/* valid unless isnull; kept all the same */
 	bool		isnull;
+	Size		room;			/* bytes that there are for row */
 } FoldState;
 
-/* A row as the aggregate keeps it. */
+/* A row as the aggregate keeps it: in the place of the one before, where it is not larger. */
 static void
-keep_row(FoldState *state, Datum row, bool isnull, MemoryContext aggregate)
+keep_row(FoldState *state, Datum row, bool isnull)
 {
-	MemoryContext caller = MemoryContextSwitchTo(aggregate);
-	Datum		kept = isnull ? (Datum) 0 : datumCopy(row, false, -1);
+	struct varlena *from = (struct varlena *) DatumGetPointer(row);
 
-	MemoryContextSwitchTo(caller);
-	if (!state->isnull)
-		pfree(DatumGetPointer(state->row));
-	state->row = kept;
 	state->isnull = isnull;
+	if (isnull)
+		return;
+	/* What is no plain composite, an expanded record say, is PostgreSQL's to flatten. */
+	if (VARATT_IS_4B_U(from) && VARSIZE_4B(from) <= state->room)
+		memmove(DatumGetPointer(state->row), from, VARSIZE_4B(from));
+	else
+	{
+		MemoryContext caller = MemoryContextSwitchTo(state->memory);
+		void	   *before = DatumGetPointer(state->row);
+
+		state->row = datumCopy(row, false, -1);
+		state->room = VARSIZE_ANY(DatumGetPointer(state->row));
+		MemoryContextSwitchTo(caller);
+		if (before != NULL)
+			pfree(before);
+	}
+}
+
+/* Whether the event is one that the replay has not come to. */
+static bool
+is_later(const RefoldScope *scope, HeapTupleHeader event)
+{
+	HeapTupleData tuple;
+	bool		isnull;
+	Datum		position;
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(event);
+	tuple.t_data = event;
+	position = heap_getattr(&tuple, EVENT_POSITION, scope->event_desc, &isnull);
+	return !isnull && DatumGetInt64(position) > scope->last_position;
 }
 
 /*
@@ -184,27 +211,29 @@ refold_fold_step_in(FunctionCallInfo fcinfo)
 {
 	RefoldScope *scope = refold_current_scope();
 	MemoryContext aggregate;
-	FmgrInfo   *handler;
+	FmgrInfo   *handler = handler_of(fcinfo, scope, 2);
 	FoldState  *state;
+	HeapTupleHeader event = PG_GETARG_HEAPTUPLEHEADER(2);
 	LOCAL_FCINFO(call, 2);
 	Datum		row;
 
-	if (AggCheckCallContext(fcinfo, &aggregate) == 0)
-		elog(ERROR, "refold._fold_step called outside an aggregate");
-	handler = handler_of(fcinfo, scope, 2);
 	if (PG_ARGISNULL(0))
 	{
-		state = MemoryContextAlloc(aggregate, sizeof(FoldState));
-		state->isnull = true;
-		keep_row(state, PG_GETARG_DATUM(1), PG_ARGISNULL(1), aggregate);
+		if (AggCheckCallContext(fcinfo, &aggregate) == 0)
+			elog(ERROR, "refold._fold_step called outside an aggregate");
+		state = MemoryContextAllocZero(aggregate, sizeof(FoldState));
+		state->memory = aggregate;
+		keep_row(state, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
 	}
 	else
-		state = (FoldState *) PG_GETARG_POINTER(0);
+		state = (FoldState *) PG_GETARG_POINTER(0);	/* no other value of type internal gets here from SQL */
+	if (is_later(scope, event))
+		PG_RETURN_POINTER(state);
 	InitFunctionCallInfoData(*call, handler, 2, fcinfo->fncollation, fcinfo->context, NULL);
 	call->args[0].value = state->row;
 	call->args[0].isnull = state->isnull;
-	row = call_handler(call, scope, PG_GETARG_HEAPTUPLEHEADER(2));
-	keep_row(state, row, call->isnull, aggregate);
+	row = call_handler(call, scope, event);
+	keep_row(state, row, call->isnull);
 	PG_RETURN_POINTER(state);
 }
 

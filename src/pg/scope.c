@@ -16,7 +16,6 @@
 #include "scope.h"
 
 /* Attribute numbers of refold.event that the line of context shows. */
-#define EVENT_POSITION 1
 #define EVENT_STREAM_ID 2
 #define EVENT_TYPE 4
 
@@ -101,21 +100,24 @@ refold_take_error(MemoryContext caller, RefoldScope *outer)
 void
 refold_pin_columns(RefoldScope *scope)
 {
-	if (scope != NULL && OidIsValid(scope->state_type))
-		scope->columns = lookup_rowtype_tupdesc(scope->state_type, -1);
+	if (scope == NULL || !OidIsValid(scope->state_type))
+		return;
+	scope->columns = lookup_rowtype_tupdesc(scope->state_type, -1);
+	scope->state_entry = lookup_type_cache(scope->state_type, 0);
 }
 
 /*
  * After a call of the handler: a row that was made before it altered its table has another layout than its type has by
  * now, and nothing in it tells. Its bytes would be read as what they are not. A statement that reads the table keeps it
- * from being altered meanwhile; a call without one does not.
+ * from being altered meanwhile; a call without one does not. The cache's entry lives as long as the backend, and forgets
+ * its columns when the type changes.
  */
 void
 refold_require_same_columns(const RefoldScope *scope)
 {
 	TupleDesc	now;
 
-	if (scope == NULL || scope->columns == NULL)
+	if (scope == NULL || scope->columns == NULL || scope->state_entry->tupDesc == scope->columns)
 		return;
 	now = lookup_type_cache(scope->state_type, TYPECACHE_TUPDESC)->tupDesc;
 	if (now != scope->columns && (now == NULL || !equalTupleDescs(now, scope->columns)))

@@ -27,7 +27,12 @@ typedef struct RefoldScope
 	ArrayBuildState *batch;
 	int64		batch_used;
 	TupleDesc	columns;		/* of state_type, pinned while a handler may run; else NULL */
+	const struct TypeCacheEntry *state_entry;	/* state_type's, while columns are pinned */
+	int64		last_position;	/* a fold's step passes over the events after it */
 } RefoldScope;
+
+/* The attribute number of an event's position. */
+#define EVENT_POSITION 1
 
 extern RefoldScope *refold_current_scope(void);
 extern void refold_enter_scope(RefoldScope *scope, ErrorContextCallback *line);

@@ -26,6 +26,8 @@ pub struct Scope {
     batch: *mut pg_sys::ArrayBuildState,
     batch_used: i64,
     columns: pg_sys::TupleDesc,
+    state_entry: *const pg_sys::TypeCacheEntry,
+    last_position: i64,
 }
 
 impl Scope {
@@ -48,6 +50,8 @@ impl Scope {
             batch: ptr::null_mut(),
             batch_used: 0,
             columns: ptr::null_mut(),
+            state_entry: ptr::null(),
+            last_position: i64::MAX,
         }
     }
 
@@ -137,6 +141,11 @@ impl Scope {
     /// Where counting starts.
     pub fn set_events_done(&mut self, done: i64) {
         self.events_done = done;
+    }
+
+    /// Up to which event the fold's step function folds; to begin with, whatever it gets.
+    pub fn set_last_position(&mut self, last: i64) {
+        self.last_position = last;
     }
 }
 

@@ -192,27 +192,30 @@ impl<'a> Replay<'a> {
     /// Which events of the log a statement reads; the positions go in as text, for utility commands take no
     /// parameters.
     fn wanted(&self, after: Position, up_to: Position) -> String {
-        format!("e.position OPERATOR(pg_catalog.>) {after} AND {}", self.wanted_up_to(up_to))
+        format!(
+            "e.position OPERATOR(pg_catalog.>) {after} AND e.position OPERATOR(pg_catalog.<=) {up_to} AND {}",
+            self.taken()
+        )
     }
 
-    /// From the beginning on. Where the log has no statistics yet, the planner takes this for much of it.
-    fn wanted_up_to(&self, up_to: Position) -> String {
-        let types = match &self.checked.projection.event_types {
-            Some(types) => {
-                let literals: Vec<_> = types.iter().map(|name| spi::literal(name)).collect();
-                format!(" AND e.event_type OPERATOR(pg_catalog.=) ANY (ARRAY[{}])", literals.join(", "))
-            }
-            None => String::new(),
-        };
+    /// Which events of the log are for this projection.
+    fn taken(&self) -> String {
+        let mut conditions = vec!["true".to_owned()];
+        if let Some(types) = &self.checked.projection.event_types {
+            let literals: Vec<_> = types.iter().map(|name| spi::literal(name)).collect();
+            conditions.push(format!(
+                "e.event_type OPERATOR(pg_catalog.=) ANY (ARRAY[{}])",
+                literals.join(", ")
+            ));
+        }
         let skipped = &self.checked.projection.skipped;
-        let skipped = match skipped.len() {
-            0 => String::new(),
-            _ => format!(
-                " AND e.position OPERATOR(pg_catalog.<>) ALL (ARRAY[{}]::pg_catalog.int8[])",
+        if !skipped.is_empty() {
+            conditions.push(format!(
+                "e.position OPERATOR(pg_catalog.<>) ALL (ARRAY[{}]::pg_catalog.int8[])",
                 skipped.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
-            ),
-        };
-        format!("e.position OPERATOR(pg_catalog.<=) {up_to}{types}{skipped}")
+            ));
+        }
+        conditions.join(" AND ")
     }
 
     fn run(&mut self, sql: &str) -> Result<()> {
@@ -234,11 +237,14 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
+    /// The step passes over the events after `up_to`: a condition on each row of the log would cost far more.
     fn fold_all(&mut self, up_to: Position) -> Result<()> {
+        self.scope.set_last_position(up_to);
         for table in &self.to.tables {
-            let sql = self.statements(table).create(&self.wanted_up_to(up_to), None);
+            let sql = self.statements(table).create(&self.taken(), None);
             self.run(&sql)?;
         }
+        self.scope.set_last_position(Position::MAX);
         Ok(())
     }
 
