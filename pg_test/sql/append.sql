@@ -83,6 +83,13 @@ SELECT (refold.append_event('2pc', 'prepared', '{}')).stream_version;
 SELECT * FROM counted;
 SELECT * FROM refold.verify_projection('counted');
 
+-- A session that remembers a long stream's version finds what a rollback has left.
+SELECT max((refold.append_event('long', 'n', to_jsonb(n))).stream_version) FROM generate_series(1, 20) AS n;
+BEGIN;
+SELECT max((refold.append_event('long', 'n', to_jsonb(n))).stream_version) FROM generate_series(21, 40) AS n;
+ROLLBACK;
+SELECT (refold.append_event('long', 'n', '21')).stream_version;
+
 -- Numbers keep all their digits, and nesting its depth.
 SELECT refold.append_events('digits', '[{"type": "n", "data": {"price": 1.10, "big": 123456789012345678901234567890,
   "small": 0.000000000000000000000000000000000001, "e": 1e2, "minus": -0.0}, "metadata": {"m": 2.50}}]');
@@ -103,4 +110,5 @@ SELECT stream_version, length(data #>> '{}') FROM refold.read_stream('large');
 DROP EXTENSION refold CASCADE;
 CREATE EXTENSION refold;
 SELECT refold.append_event('a', 'first', '{}');
+SELECT refold.append_event('long', 'first', '{}');
 SELECT stream_id, stream_version FROM refold.read_all();

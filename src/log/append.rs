@@ -103,14 +103,14 @@ pub fn append(
     // I1: the gate first, and to the transaction's end.
     let catalog = catalog::get_under_gate()?;
     waitpoint::reach(Waitpoint::AppendGateHeld);
-    lock_stream(stream.as_str());
+    let hash = lock_stream(stream.as_str());
     waitpoint::reach(Waitpoint::AppendStreamLocked);
 
     if let Some(appended) = event_id::find_repeated(&catalog, stream, &events)? {
         return Ok(appended);
     }
     let stream_id = call::value(stream.as_str()).ok_or_else(|| Error::null_argument("stream_id"))?;
-    let version = stream_version(&catalog, stream, stream_id)?;
+    let version = stream_version(&catalog, stream, hash, stream_id)?;
     expected.check(stream, version)?;
 
     let mut rows = rows(stream_id, version, events)?;
@@ -159,8 +159,8 @@ pub fn admit_replicated(event: Event, observer: &mut impl Observer) -> Result<Ev
     let catalog = catalog::get_under_gate()?;
     let (stream, event_type) = event.names();
     let stream = StreamId::new(stream)?;
-    lock_stream(stream.as_str());
-    let version = stream_version(&catalog, &stream, event.stream_id)?;
+    let hash = lock_stream(stream.as_str());
+    let version = stream_version(&catalog, &stream, hash, event.stream_id)?;
     if event.stream_version != version + 1 {
         return Err(not_the_next(&stream, version, event.stream_version));
     }
@@ -184,15 +184,23 @@ fn not_the_next(stream: &StreamId, here: i64, comes: i64) -> Error {
     }
 }
 
-/// Waits for whoever appends to the stream.
-pub fn lock_stream(stream: &str) {
-    locks::lock_key(locks::Domain::Stream, locks::hash(stream.as_bytes(), 0));
+/// Waits for whoever appends to the stream. Returns the hash that stands for it.
+pub fn lock_stream(stream: &str) -> u64 {
+    let hash = locks::hash(stream.as_bytes(), 0);
+    locks::lock_key(locks::Domain::Stream, hash);
+    hash
 }
 
 /// The version that the stream is at now, 0 where it does not exist. 40001 if the transaction's snapshot is older.
-fn stream_version(catalog: &Catalog, stream: &StreamId, stream_id: pg_sys::Datum) -> Result<i64> {
-    let latest = last_version(catalog.event, stream_id, Seen::Latest);
-    if snapshot::keeps_one_snapshot() && last_version(catalog.event, stream_id, Seen::ByTransaction) != latest
+fn stream_version(
+    catalog: &Catalog,
+    stream: &StreamId,
+    hash: u64,
+    stream_id: pg_sys::Datum,
+) -> Result<i64> {
+    let latest = last_version(catalog.event, hash, stream_id, Seen::Latest);
+    if snapshot::keeps_one_snapshot()
+        && last_version(catalog.event, hash, stream_id, Seen::ByTransaction) != latest
     {
         return Err(Error::retry(format!(
             "stream \"{}\" has changed since this transaction's snapshot",

@@ -20,7 +20,7 @@
 #define EVENT_STREAM_ID 2
 #define EVENT_STREAM_VERSION 3
 
-int64		refold_last_version(Oid log, Datum stream_id, bool latest);
+int64		refold_last_version(Oid log, Datum stream_id, int64 at_least, bool latest);
 
 /* Whether the index is over (stream_id, stream_version): the scan ends at its last entry of the stream. */
 static bool
@@ -67,36 +67,46 @@ open_index(Relation log)
 			 errhint("Create it again, or REINDEX TABLE refold.event.")));
 }
 
+/* The largest version from this one on, or 0. Without a bound the scan reads all of the stream's entries on a page first. */
+static int64
+last_from(IndexScanDesc scan, ScanKey keys, int64 from, TupleTableSlot *slot)
+{
+	bool		isnull;
+
+	keys[1].sk_argument = Int64GetDatum(from);
+	index_rescan(scan, keys, 2, NULL, 0);
+	if (!index_getnext_slot(scan, BackwardScanDirection, slot))
+		return 0;
+	return DatumGetInt64(slot_getattr(slot, EVENT_STREAM_VERSION, &isnull));
+}
+
 /*
- * The largest version, as the newest snapshot sees it or the transaction's. The locks are those that the INSERT takes
- * next, and stay as they would.
+ * The largest version, as the newest snapshot sees it or the transaction's; found faster if it is at least what is said,
+ * which need not be true. The locks are those that the INSERT takes next, and stay as they would.
  */
 int64
-refold_last_version(Oid log_oid, Datum stream_id, bool latest)
+refold_last_version(Oid log_oid, Datum stream_id, int64 at_least, bool latest)
 {
 	Relation	log = table_open(log_oid, RowExclusiveLock);
 	Relation	index = open_index(log);
 	TupleTableSlot *slot = table_slot_create(log, NULL);
 	IndexScanDesc scan;
-	ScanKeyData key;
+	ScanKeyData keys[2];
 	Snapshot	snapshot;
-	int64		version = 0;
+	int64		version;
 
 	/* What this transaction appended before is seen: SPI has ended each INSERT with CommandCounterIncrement. */
 	snapshot = RegisterSnapshot(latest ? GetLatestSnapshot() : GetTransactionSnapshot());
-	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[0], F_TEXTEQ, stream_id);
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[0], F_TEXTEQ, stream_id);
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid, F_INT8GE, 0);
 #if PG_VERSION_NUM >= 180000
-	scan = index_beginscan(log, index, snapshot, NULL, 1, 0);
+	scan = index_beginscan(log, index, snapshot, NULL, 2, 0);
 #else
-	scan = index_beginscan(log, index, snapshot, 1, 0);
+	scan = index_beginscan(log, index, snapshot, 2, 0);
 #endif
-	index_rescan(scan, &key, 1, NULL, 0);
-	if (index_getnext_slot(scan, BackwardScanDirection, slot))
-	{
-		bool		isnull;
-
-		version = DatumGetInt64(slot_getattr(slot, EVENT_STREAM_VERSION, &isnull));
-	}
+	version = last_from(scan, keys, at_least, slot);
+	if (version == 0 && at_least > PG_INT64_MIN)
+		version = last_from(scan, keys, PG_INT64_MIN, slot);
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);

@@ -229,7 +229,12 @@ unsafe extern "C-unwind" {
         updated: *mut bool,
     ) -> *mut pg_sys::ErrorData;
     // In last_version.c.
-    pub(super) fn refold_last_version(log: pg_sys::Oid, stream_id: pg_sys::Datum, latest: bool) -> i64;
+    pub(super) fn refold_last_version(
+        log: pg_sys::Oid,
+        stream_id: pg_sys::Datum,
+        at_least: i64,
+        latest: bool,
+    ) -> i64;
     // In replay_step.c.
     pub(super) fn refold_begin_batches(scope: *mut Scope);
     pub(super) fn refold_last_batch(scope: *mut Scope) -> pg_sys::Datum;
