@@ -192,12 +192,7 @@ pub fn lock_stream(stream: &str) -> u64 {
 }
 
 /// The version that the stream is at now, 0 where it does not exist. 40001 if the transaction's snapshot is older.
-fn stream_version(
-    catalog: &Catalog,
-    stream: &StreamId,
-    hash: u64,
-    stream_id: pg_sys::Datum,
-) -> Result<i64> {
+fn stream_version(catalog: &Catalog, stream: &StreamId, hash: u64, stream_id: pg_sys::Datum) -> Result<i64> {
     let latest = last_version(catalog.event, hash, stream_id, Seen::Latest);
     if snapshot::keeps_one_snapshot()
         && last_version(catalog.event, hash, stream_id, Seen::ByTransaction) != latest

@@ -203,10 +203,8 @@ impl<'a> Replay<'a> {
         let mut conditions = vec!["true".to_owned()];
         if let Some(types) = &self.checked.projection.event_types {
             let literals: Vec<_> = types.iter().map(|name| spi::literal(name)).collect();
-            conditions.push(format!(
-                "e.event_type OPERATOR(pg_catalog.=) ANY (ARRAY[{}])",
-                literals.join(", ")
-            ));
+            conditions
+                .push(format!("e.event_type OPERATOR(pg_catalog.=) ANY (ARRAY[{}])", literals.join(", ")));
         }
         let skipped = &self.checked.projection.skipped;
         if !skipped.is_empty() {
