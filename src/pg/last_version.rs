@@ -40,6 +40,8 @@ pub fn last_version(log: pg_sys::Oid, hash: u64, stream_id: pg_sys::Datum, seen:
             }
             known.insert(hash, version);
         });
+    } else if at_least > i64::MIN {
+        KNOWN.with_borrow_mut(|known| known.remove(&hash));
     }
     version
 }
