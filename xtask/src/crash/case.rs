@@ -81,7 +81,9 @@ impl Kill {
                 witness.query_one("SELECT pg_terminate_backend($1)", &[&backend]).map_err(explain)?;
                 wait_for(|| {
                     Ok(witness.query_opt(there, &[&backend]).map_err(explain)?.is_none().then_some(()))
-                })
+                })?;
+                // The witness's own process ends a while after its client; what it keeps shut must not be found then.
+                witness.batch_execute("SELECT pg_advisory_unlock_all()").map_err(explain)
             }
         }
     }
