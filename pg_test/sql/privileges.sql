@@ -128,6 +128,28 @@ SELECT (refold.append_event('s', 'by superuser', '{}')).stream_version;
 \x
 SELECT * FROM dev.who;
 \x
+
+-- Nor does it matter whether the session had the same settings at the append before.
+CREATE TABLE public.told (position bigint PRIMARY KEY, shown text);
+CREATE FUNCTION public.on_told(event refold.event) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO told VALUES (event.position, concat_ws('; ', to_timestamp(1e9), interval '1 day 2 hours'));
+$$;
+SELECT generation FROM refold.create_projection('told', 'public.on_told(refold.event)', '{public.told}', '{tell}');
+SELECT (refold.append_event('told', 'tell', '{}')).stream_version;
+SET timezone = 'Asia/Tokyo';
+SELECT (refold.append_event('told', 'tell', '{}')).stream_version;
+RESET timezone;
+SELECT (refold.append_event('told', 'tell', '{}')).stream_version;
+SET datestyle = 'German';
+SELECT (refold.append_event('told', 'tell', '{}')).stream_version;
+SET datestyle = 'ISO, DMY';
+SELECT (refold.append_event('told', 'tell', '{}')).stream_version;
+RESET datestyle;
+SELECT (refold.append_event('told', 'tell', '{}')).stream_version;
+SET intervalstyle = 'sql_standard';
+SELECT (refold.append_event('told', 'tell', '{}')).stream_version;
+RESET intervalstyle;
+SELECT shown, count(*) FROM public.told GROUP BY shown;
 SELECT * FROM refold.verify_projection('who');
 SET ROLE privileges_dba;
 SELECT rows_inserted, rows_updated, rows_deleted FROM refold.rebuild_projection('who');

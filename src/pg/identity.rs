@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::cell::Cell;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_int};
 
 /// The settings that decide what a handler's text means, captured when its projection is created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,44 @@ impl Settings {
             (c"intervalstyle", &self.interval_style),
         ]
     }
+
+    /// Whether the session's settings are these, but for the search_path.
+    fn have_styles_in_force(&self) -> bool {
+        let now = Styles::now();
+        let read = STYLES.take().filter(|(of, _)| *of == now);
+        let texts = read
+            .map_or_else(|| [c"timezone", c"datestyle", c"intervalstyle"].map(value_of), |(_, texts)| texts);
+        let same = texts == [&*self.time_zone, &self.date_style, &self.interval_style];
+        STYLES.set(Some((now, texts)));
+        same
+    }
+}
+
+/// What PostgreSQL makes of the time zone and the styles. While it is the same, so is the meaning of their texts, which take
+/// long to read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Styles {
+    time_zone: *const pg_sys::pg_tz,
+    date: (c_int, c_int),
+    interval: c_int,
+}
+
+impl Styles {
+    fn now() -> Self {
+        // SAFETY: reads variables of the backend. A time zone, once looked up, stays where it is.
+        unsafe {
+            Self {
+                time_zone: pg_sys::session_timezone,
+                date: (pg_sys::DateStyle, pg_sys::DateOrder),
+                interval: pg_sys::IntervalStyle,
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// The texts of the time zone and the styles, in that order, as they were read last.
+    static STYLES: Cell<Option<(Styles, [String; 3])>> = const { Cell::new(None) };
 }
 
 /// The role that the session acts as.
@@ -99,7 +137,10 @@ pub fn as_refold_quiet<R>(owner: pg_sys::Oid, body: impl FnOnce() -> Result<R>) 
 /// temporary tables, no deferred triggers, so that nothing of it runs later with the caller's rights.
 pub fn as_owner<R>(owner: pg_sys::Oid, settings: &Settings, body: impl FnOnce() -> Result<R>) -> Result<R> {
     let restriction = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
-    run_as(owner, restriction, || with_settings(&settings.entries(), body))
+    run_as(owner, restriction, || {
+        let all = settings.entries();
+        with_settings(if settings.have_styles_in_force() { &all[..1] } else { &all }, body)
+    })
 }
 
 /// Runs `body`, in which ANALYZE samples no more than tells how large a table is and which columns are distinct.
