@@ -3,7 +3,7 @@
 use std::env;
 use std::process::Command;
 
-const C_SOURCES: [&str; 14] = [
+const C_SOURCES: [&str; 15] = [
     "event_array.c",
     "hooks.c",
     "last_version.c",
@@ -12,6 +12,7 @@ const C_SOURCES: [&str; 14] = [
     "replay_step.c",
     "scope.c",
     "scope.h",
+    "search_path.c",
     "statement.c",
     "storage.c",
     "storage.h",

@@ -209,24 +209,24 @@ fn stream_version(catalog: &Catalog, stream: &StreamId, hash: u64, stream_id: pg
 
 fn rows(stream_id: pg_sys::Datum, version: i64, events: Vec<NewEvent>) -> Result<Vec<(EventType, Event)>> {
     let recorded_at = sequence::now();
-    (version + 1..)
-        .zip(events)
-        .map(|(stream_version, event)| {
-            let event_type = call::value(event.event_type.as_str());
-            let row = Event {
-                position: None,
-                stream_id,
-                stream_version,
-                event_type: event_type.ok_or_else(|| Error::null_argument("event_type"))?,
-                data: event.data,
-                metadata: event.metadata,
-                event_id: event.event_id.unwrap_or_else(Uuid::now_v7),
-                recorded_at,
-                horizon: None,
-            };
-            Ok((event.event_type, row))
-        })
-        .collect()
+    // Not collected: that would begin small and grow, as one that may fail has no length.
+    let mut rows = Vec::with_capacity(events.len());
+    for (stream_version, event) in (version + 1..).zip(events) {
+        let event_type = call::value(event.event_type.as_str());
+        let row = Event {
+            position: None,
+            stream_id,
+            stream_version,
+            event_type: event_type.ok_or_else(|| Error::null_argument("event_type"))?,
+            data: event.data,
+            metadata: event.metadata,
+            event_id: event.event_id.unwrap_or_else(Uuid::now_v7),
+            recorded_at,
+            horizon: None,
+        };
+        rows.push((event.event_type, row));
+    }
+    Ok(rows)
 }
 
 /// Writes the rows by a statement, whose triggers apply them. Several go in as values of type `refold.event`.

@@ -42,8 +42,9 @@ impl Call {
             }
             pg_sys::BlessTupleDesc(descriptor)
         };
+        let (mut datums, mut nulls) = split(values);
         // SAFETY: blessed, with as many columns as there are values.
-        Ok(Some(unsafe { form_row(descriptor, values) }))
+        Ok(Some(unsafe { form_row(descriptor, &mut datums, &mut nulls) }))
     }
 
     /// Starts a set of rows as the call's result.
@@ -61,15 +62,21 @@ impl Call {
     }
 }
 
+fn split(values: &[Option<pg_sys::Datum>]) -> (Vec<pg_sys::Datum>, Vec<bool>) {
+    values.iter().map(|value| (value.unwrap_or(pg_sys::Datum::from(0)), value.is_none())).unzip()
+}
+
 /// # Safety
 /// The descriptor is blessed and has the values' columns.
-unsafe fn form_row(descriptor: pg_sys::TupleDesc, values: &[Option<pg_sys::Datum>]) -> pg_sys::Datum {
-    let mut datums: Vec<_> = values.iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
-    let mut nulls: Vec<_> = values.iter().map(Option::is_none).collect();
+unsafe fn form_row(
+    descriptor: pg_sys::TupleDesc,
+    datums: &mut [pg_sys::Datum],
+    nulls: &mut [bool],
+) -> pg_sys::Datum {
     // SAFETY: as the caller says.
     unsafe {
         let tuple = pg_sys::heap_form_tuple(descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
-        pg_sys::heap_copy_tuple_as_datum(tuple, descriptor)
+        pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
     }
 }
 
@@ -95,7 +102,10 @@ pub fn positioned(stream_version: i64, position: i64) -> pg_sys::Datum {
         POSITIONED.set(descriptor);
     }
     // SAFETY: made above for two values.
-    unsafe { form_row(POSITIONED.get(), &[value(stream_version), value(position)]) }
+    unsafe {
+        let mut datums = [pg_sys::Datum::from(stream_version), pg_sys::Datum::from(position)];
+        form_row(POSITIONED.get(), &mut datums, &mut [false; 2])
+    }
 }
 
 /// Takes the rows of a set-returning call.
@@ -103,8 +113,7 @@ pub struct RowSink(*mut pg_sys::ReturnSetInfo);
 
 impl RowSink {
     pub fn put(&mut self, values: &[Option<pg_sys::Datum>]) {
-        let mut datums: Vec<_> = values.iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
-        let mut nulls: Vec<_> = values.iter().map(Option::is_none).collect();
+        let (mut datums, mut nulls) = split(values);
         // SAFETY: the store and its descriptor were made by InitMaterializedSRF; the row has the declared columns.
         unsafe {
             pg_sys::tuplestore_putvalues(

@@ -127,9 +127,7 @@ pub fn form(catalog: &Catalog, event: &Event) -> pg_sys::Datum {
     // SAFETY: as many values and nulls as the descriptor has columns, of its types.
     unsafe {
         let tuple = pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
-        let datum = pg_sys::heap_copy_tuple_as_datum(tuple, descriptor);
-        pg_sys::heap_freetuple(tuple);
-        datum
+        pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Running code as another role, with settings of its own.
 
+use super::{search_path, shim};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -66,7 +67,7 @@ thread_local! {
 /// The role that the session acts as.
 pub fn current_user() -> pg_sys::Oid {
     // SAFETY: reads a variable of the backend.
-    unsafe { pg_sys::GetUserId() }
+    unsafe { shim::GetUserId() }
 }
 
 /// A role's name, quoted.
@@ -81,7 +82,7 @@ pub fn name_of(role: pg_sys::Oid) -> String {
 /// Whether the current role is `role` or a member that has its rights; a superuser always.
 pub fn has_rights_of(role: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups inside a transaction.
-    unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), role) }
+    unsafe { pg_sys::has_privs_of_role(shim::GetUserId(), role) }
 }
 
 /// Runs `body` as `role`. On an error the abort of the (sub)transaction restores the caller's role.
@@ -89,12 +90,12 @@ fn run_as<R>(role: pg_sys::Oid, restriction: u32, body: impl FnOnce() -> Result<
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);
     // SAFETY: sets what is put back below; an abort puts it back as well.
     unsafe {
-        pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
-        pg_sys::SetUserIdAndSecContext(role, context | restriction as i32);
+        shim::GetUserIdAndSecContext(&raw mut user, &raw mut context);
+        shim::SetUserIdAndSecContext(role, context | restriction as i32);
     }
     let result = body()?;
     // SAFETY: the values read above.
-    unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
+    unsafe { shim::SetUserIdAndSecContext(user, context) };
     Ok(result)
 }
 
@@ -139,7 +140,20 @@ pub fn as_owner<R>(owner: pg_sys::Oid, settings: &Settings, body: impl FnOnce() 
     let restriction = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
     run_as(owner, restriction, || {
         let all = settings.entries();
-        with_settings(if settings.have_styles_in_force() { &all[..1] } else { &all }, body)
+        let path_means_it = search_path::means(&settings.search_path);
+        let to_set = match (path_means_it == Some(true), settings.have_styles_in_force()) {
+            (true, true) => &[],
+            (true, false) => &all[1..],
+            (false, true) => &all[..1],
+            (false, false) => &all[..],
+        };
+        let session = path_means_it.is_none().then(search_path::Session::now);
+        with_settings(to_set, || {
+            if let Some(session) = session {
+                session.compare(&settings.search_path);
+            }
+            body()
+        })
     })
 }
 
@@ -150,7 +164,7 @@ pub fn with_few_statistics<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
 
 fn with_settings<R>(settings: &[(&CStr, &str)], body: impl FnOnce() -> Result<R>) -> Result<R> {
     // SAFETY: closed below; an abort closes every level.
-    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    let level = unsafe { shim::NewGUCNestLevel() };
     for &(name, value) in settings {
         if value_of(name) != value {
             set(name, value, pg_sys::GucAction::GUC_ACTION_SAVE)?;

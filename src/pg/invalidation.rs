@@ -1,8 +1,8 @@
 //! The counter that tells a cache it is old (I3, I4).
 //!
 //! Each change of a projection's state sends a relcache invalidation of the gate, each change of a live table's
-//! definition one of that table, each change of a handler or of a schema's name one of its catalog's row. A reader
-//! compares the counter before and after it reads.
+//! definition one of that table, each change of a handler, a schema, a role or a membership one of its catalog's row. A
+//! reader compares the counter before and after it reads.
 
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
@@ -83,7 +83,7 @@ unsafe extern "C-unwind" fn on_function(_argument: pg_sys::Datum, _cache: i32, h
     note(|watched| hash == 0 || watched.functions.contains(&hash));
 }
 
-unsafe extern "C-unwind" fn on_schema(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+unsafe extern "C-unwind" fn on_other(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
     note(|_| true);
 }
 
@@ -98,10 +98,12 @@ pub fn register() {
             Some(on_function),
             none,
         );
-        pg_sys::CacheRegisterSyscacheCallback(
-            pg_sys::SysCacheIdentifier::NAMESPACEOID as i32,
-            Some(on_schema),
-            none,
-        );
+        for cache in [
+            pg_sys::SysCacheIdentifier::NAMESPACEOID,
+            pg_sys::SysCacheIdentifier::AUTHOID,
+            pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM,
+        ] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(on_other), none);
+        }
     }
 }

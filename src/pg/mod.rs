@@ -31,6 +31,7 @@ pub mod process;
 pub mod progress;
 pub mod row_security;
 pub mod schema;
+mod search_path;
 pub mod sequence;
 pub mod shim;
 pub mod snapshot;

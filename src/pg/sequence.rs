@@ -54,5 +54,5 @@ pub fn next_xid() -> u64 {
 /// This moment, as a `timestamptz`.
 pub fn now() -> pg_sys::Datum {
     // SAFETY: reads the clock.
-    pg_sys::Datum::from(unsafe { pg_sys::GetCurrentTimestamp() })
+    pg_sys::Datum::from(unsafe { shim::GetCurrentTimestamp() })
 }

@@ -241,6 +241,8 @@ unsafe extern "C-unwind" {
     // In worker.c.
     pub(super) fn refold_begin_databases() -> pg_sys::TableScanDesc;
     pub(super) fn refold_next_database(scan: pg_sys::TableScanDesc, oid: *mut pg_sys::Oid) -> *const c_char;
+    // In search_path.c.
+    pub(super) fn refold_some_role_has_a_schema() -> bool;
     // In storage.c.
     pub(super) fn refold_swap_storage(live: pg_sys::Oid, shadow: pg_sys::Oid);
     // PostgreSQL's own, missing from pgrx's bindings.
@@ -267,6 +269,13 @@ unsafe extern "C-unwind" {
         by_value: bool,
         length: c_int,
     ) -> bool;
+    // PostgreSQL's own that only read or write a variable, or the clock: pgrx's guard takes longer than they do.
+    pub(super) fn GetUserId() -> pg_sys::Oid;
+    pub(super) fn GetUserIdAndSecContext(user: *mut pg_sys::Oid, context: *mut c_int);
+    pub(super) fn SetUserIdAndSecContext(user: pg_sys::Oid, context: c_int);
+    pub(super) fn NewGUCNestLevel() -> c_int;
+    pub(super) fn GetTempNamespaceState(schema: *mut pg_sys::Oid, toast_schema: *mut pg_sys::Oid);
+    pub(super) fn GetCurrentTimestamp() -> pg_sys::TimestampTz;
 }
 
 /// Sends a warning to the client.
