@@ -5,6 +5,8 @@ use postgres::{Client, Config, NoTls};
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::processor;
+
 #[derive(Debug, Clone)]
 pub struct Server {
     /// The folder of the socket.
@@ -24,10 +26,12 @@ impl Server {
     pub fn connect(&self, database: &str) -> Result<Client> {
         let mut config = Config::new();
         config.host_path(&self.host).port(self.port).user(&self.user).dbname(database);
-        config
+        let mut client = config
             .application_name("bench")
             .connect(NoTls)
-            .with_context(|| format!("cannot connect to the database {database}"))
+            .with_context(|| format!("cannot connect to the database {database}"))?;
+        processor::share_with(client.query_one("SELECT pg_catalog.pg_backend_pid()", &[])?.get(0))?;
+        Ok(client)
     }
 
     /// A new database, in which each session commits as `synchronous_commit` says, whatever client it uses.

@@ -15,6 +15,7 @@ mod models;
 mod plan;
 mod plot;
 mod print;
+mod processor;
 mod results;
 mod stall;
 mod system;

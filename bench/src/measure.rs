@@ -9,6 +9,7 @@ use crate::database::{Database, Server};
 use crate::events::Source;
 use crate::load::{Done, Window, Worker, histogram};
 use crate::models;
+use crate::processor::Shared;
 use crate::results::{Cell, Latency, Series, Unit};
 use crate::system::{Clients, Reader, Session, System};
 
@@ -62,6 +63,7 @@ impl<'a> Bench<'a> {
 
     /// `case` is of the work.
     pub fn append(&self, case: Case, work: &Append) -> Result<Cell> {
+        let _shared = (work.clients == 1).then(Shared::begin).transpose()?;
         let contenders = self.contenders(&case, work.synchronous_commit, |system, database| {
             Ok((system.session(database, work)?, Tally { events: 0, latency: histogram()? }))
         })?;
@@ -86,6 +88,7 @@ impl<'a> Bench<'a> {
 
     pub fn read(&self, work: &Read, streams: usize) -> Result<Cell> {
         let case = Case::Read(*work);
+        let _shared = Shared::begin()?;
         let contenders = self.contenders(&case, false, |system, database| {
             fill_streams(system, database, work.length, streams)?;
             let reader = system.reader(database)?;
