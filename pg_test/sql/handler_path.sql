@@ -29,7 +29,19 @@ BEGIN
   IF event.data ? 'do' THEN EXECUTE event.data ->> 'do'; END IF;
 END $$;
 RESET ROLE;
+-- To its owner one path can mean the same, and to another's not.
+GRANT USAGE, CREATE ON SCHEMA a TO path_group;
+GRANT USAGE ON SCHEMA refold TO path_group;
+GRANT SELECT ON refold.event TO path_group;
+SET ROLE path_group;
+CREATE TABLE seen_by_group (position bigint PRIMARY KEY, found text);
+CREATE FUNCTION on_place_of_group(event refold.event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO seen_by_group VALUES (event.position, place());
+END $$;
+RESET ROLE;
 SELECT generation FROM refold.create_projection('seen', 'on_place(refold.event)', '{seen}', '{looked}');
+SELECT generation FROM refold.create_projection('seen_by_group', 'on_place_of_group(refold.event)', '{seen_by_group}', '{looked}');
 RESET search_path;
 -- Appends twice, and tells what was found, and on which paths: the first may have to find out whether they mean the same.
 CREATE FUNCTION look(what text, command text DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
@@ -139,7 +151,9 @@ SELECT public.look('after that');
 RESET search_path;
 SELECT DISTINCT found FROM a.seen;
 SELECT count(*), count(DISTINCT found) FROM a.seen;
+SELECT count(*), min(found), max(found) FROM a.seen_by_group;
 DROP EXTENSION refold CASCADE;
 DROP SCHEMA a, b, c CASCADE;
 DROP FUNCTION look, made;
+DROP OWNED BY later;
 DROP ROLE path_owner, path_other, later;
