@@ -98,6 +98,14 @@ SELECT public.look('one of others, no member');
 ALTER ROLE path_owner SUPERUSER;
 SELECT public.look('one of others, as superuser');
 ALTER ROLE path_owner NOSUPERUSER;
+CREATE SCHEMA d AUTHORIZATION pg_database_owner;
+CREATE FUNCTION d.place() RETURNS text LANGUAGE sql AS $$ SELECT 'd' $$;
+SET search_path = d, a;
+SELECT public.look('the database owner''s');
+SELECT format('ALTER DATABASE %I OWNER TO', current_database()) AS alter_owner \gset
+:alter_owner path_owner;
+SELECT public.look('the database owner''s, as that');
+:alter_owner CURRENT_USER;
 
 -- The user's own, of the owner and of those whose functions its handler calls.
 SET search_path = "$user", a;
@@ -153,7 +161,7 @@ SELECT DISTINCT found FROM a.seen;
 SELECT count(*), count(DISTINCT found) FROM a.seen;
 SELECT count(*), min(found), max(found) FROM a.seen_by_group;
 DROP EXTENSION refold CASCADE;
-DROP SCHEMA a, b, c CASCADE;
+DROP SCHEMA a, b, c, d CASCADE;
 DROP FUNCTION look, made;
 DROP OWNED BY later;
 DROP ROLE path_owner, path_other, later;

@@ -1,8 +1,8 @@
 //! The counter that tells a cache it is old (I3, I4).
 //!
 //! Each change of a projection's state sends a relcache invalidation of the gate, each change of a live table's
-//! definition one of that table, each change of a handler, a schema, a role or a membership one of its catalog's row. A
-//! reader compares the counter before and after it reads.
+//! definition one of that table, each change of a handler or of a schema's name one of its catalog's row. A reader
+//! compares the counter before and after it reads. What a search_path means has a counter of its own.
 
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
@@ -17,6 +17,7 @@ struct Watched {
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    static PATHS: Cell<u64> = const { Cell::new(0) };
     static GATE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
     static WATCHED: RefCell<Option<Watched>> = const { RefCell::new(None) };
 }
@@ -24,6 +25,11 @@ thread_local! {
 /// How many invalidations that count this backend has seen.
 pub fn count() -> u64 {
     COUNT.get()
+}
+
+/// How many that may change what a search_path means to a role: of schemas, and of who may use them.
+pub fn count_for_paths() -> u64 {
+    PATHS.get()
 }
 
 /// The gate, whose invalidation always counts.
@@ -83,8 +89,14 @@ unsafe extern "C-unwind" fn on_function(_argument: pg_sys::Datum, _cache: i32, h
     note(|watched| hash == 0 || watched.functions.contains(&hash));
 }
 
-unsafe extern "C-unwind" fn on_other(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+unsafe extern "C-unwind" fn on_schema(argument: pg_sys::Datum, cache: i32, hash: u32) {
     note(|_| true);
+    // SAFETY: reads nothing that it is given.
+    unsafe { on_rights(argument, cache, hash) }
+}
+
+unsafe extern "C-unwind" fn on_rights(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    let _ = PATHS.try_with(|count| count.set(count.get() + 1));
 }
 
 /// Registers the callbacks; called once, when the library is loaded.
@@ -93,17 +105,14 @@ pub fn register() {
     // SAFETY: the callbacks raise nothing and live as long as the backend.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(on_relation), none);
-        pg_sys::CacheRegisterSyscacheCallback(
-            pg_sys::SysCacheIdentifier::PROCOID as i32,
-            Some(on_function),
-            none,
-        );
-        for cache in [
-            pg_sys::SysCacheIdentifier::NAMESPACEOID,
-            pg_sys::SysCacheIdentifier::AUTHOID,
-            pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM,
-        ] {
-            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(on_other), none);
-        }
+        let register = |cache, callback| {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, callback, none);
+        };
+        register(pg_sys::SysCacheIdentifier::PROCOID, Some(on_function));
+        register(pg_sys::SysCacheIdentifier::NAMESPACEOID, Some(on_schema));
+        // The owner of a database is a member of pg_database_owner.
+        register(pg_sys::SysCacheIdentifier::AUTHOID, Some(on_rights));
+        register(pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM, Some(on_rights));
+        register(pg_sys::SysCacheIdentifier::DATABASEOID, Some(on_rights));
     }
 }

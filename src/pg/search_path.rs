@@ -43,7 +43,7 @@ pub fn means(path: &str) -> Option<bool> {
             known.role == role
                 && known.path == path
                 && *known.session == *session
-                && known.invalidations == invalidation::count()
+                && known.invalidations == invalidation::count_for_paths()
         };
         known.iter().find(is_it).map(|known| known.same)
     })
@@ -52,7 +52,7 @@ pub fn means(path: &str) -> Option<bool> {
 impl Session {
     /// To be taken while the session's path is in force.
     pub fn now() -> Self {
-        let invalidations = invalidation::count();
+        let invalidations = invalidation::count_for_paths();
         // SAFETY: the setting is a C string, copied at once.
         let text = unsafe { CStr::from_ptr(pg_sys::namespace_search_path) }.to_owned();
         Self { invalidations, text, schemas: schemas() }
