@@ -17,6 +17,11 @@ CREATE FUNCTION b.place() RETURNS text LANGUAGE sql AS $$ SELECT 'b' $$;
 CREATE FUNCTION c.place() RETURNS text LANGUAGE sql AS $$ SELECT 'c' $$;
 CREATE FUNCTION a.place_of_other() RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN RETURN place(); END $$;
 ALTER FUNCTION a.place_of_other() OWNER TO path_other;
+CREATE FUNCTION a.make_nowhere() RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
+  CREATE SCHEMA IF NOT EXISTS nowhere;
+  GRANT USAGE ON SCHEMA nowhere TO path_owner;
+  CREATE OR REPLACE FUNCTION nowhere.place() RETURNS text LANGUAGE sql AS $f$ SELECT 'nowhere' $f$;
+$$;
 CREATE TABLE a.place_table AS SELECT 'a' AS place;
 ALTER TABLE a.place_table OWNER TO path_owner;
 SET ROLE path_owner;
@@ -85,8 +90,14 @@ CREATE FUNCTION nowhere.place() RETURNS text LANGUAGE sql AS $$ SELECT 'nowhere'
 SELECT public.look('nowhere in this transaction');
 ROLLBACK;
 SELECT public.look('after the rollback');
+SET search_path = nowhere, a;
+SELECT public.look('made while it runs',
+  $$SELECT a.make_nowhere(); UPDATE seen SET found = place() WHERE session_path = 'made while it runs'$$);
+DROP SCHEMA nowhere CASCADE;
 SET search_path = c, a;
 SELECT public.look('one of others');
+GRANT USAGE ON SCHEMA c TO path_other;
+SELECT public.look('one of others, granted to the other');
 GRANT USAGE ON SCHEMA c TO path_owner;
 SELECT public.look('one of others, granted');
 REVOKE USAGE ON SCHEMA c FROM path_owner;
@@ -126,9 +137,25 @@ ALTER SCHEMA later RENAME TO path_other;
 SELECT public.look('with one of the other''s again');
 DROP SCHEMA path_other CASCADE;
 
+-- Who may make schemas could make the owner's while the handler runs.
+SELECT format('GRANT CREATE ON DATABASE %I TO path_other', current_database()) AS grant_create,
+  format('REVOKE CREATE ON DATABASE %I FROM path_other', current_database()) AS revoke_create \gset
+:grant_create;
+SELECT public.look('where another may make schemas');
+:revoke_create;
+SELECT public.look('where nobody else may');
+SELECT format('ALTER DATABASE %I OWNER TO', current_database()) AS alter_owner \gset
+:alter_owner path_other;
+SELECT public.look('where another owns the database');
+:alter_owner CURRENT_USER;
+SELECT set_config('search_path', '$USER, a', false);
+SELECT public.look('in capitals');
+
 -- What is temporary comes first, unless a path says otherwise.
 SET search_path = a;
 SELECT public.look('before a temporary table');
+CREATE FUNCTION public.make_temporary() RETURNS void LANGUAGE sql AS 'CREATE DOMAIN pg_temp.made AS int';
+SELECT public.look('makes a temporary domain', 'SELECT public.make_temporary()');
 CREATE TEMP TABLE place_table AS SELECT 'temporary' AS place;
 GRANT SELECT ON place_table TO PUBLIC;
 SELECT public.look('with a temporary table');
@@ -162,6 +189,6 @@ SELECT count(*), count(DISTINCT found) FROM a.seen;
 SELECT count(*), min(found), max(found) FROM a.seen_by_group;
 DROP EXTENSION refold CASCADE;
 DROP SCHEMA a, b, c, d CASCADE;
-DROP FUNCTION look, made;
+DROP FUNCTION look, made, make_temporary;
 DROP OWNED BY later;
 DROP ROLE path_owner, path_other, later;

@@ -1,6 +1,6 @@
 /*
- * The two hooks: what a handler must not touch during a replay, and that a transaction which holds the gate is not
- * prepared.
+ * The hooks: what a handler must not touch during a replay, that it makes no temporary object, and that a transaction
+ * which holds the gate is not prepared.
  */
 #include "postgres.h"
 
@@ -9,12 +9,14 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/lmgr.h"
+#include "tcop/utility.h"
 #include "utils/lsyscache.h"
 
 #include "scope.h"
 
 static Oid	gate_oid = InvalidOid;
 static ExecutorCheckPerms_hook_type next_check_perms = NULL;
+static ProcessUtility_hook_type next_process_utility = NULL;
 
 void		refold_set_gate(Oid gate);
 void		refold_install_hooks(void);
@@ -84,6 +86,17 @@ refold_checks_are_ours(void)
 	return ExecutorCheckPerms_hook == check_perms && next_check_perms == NULL;
 }
 
+static void
+process_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessUtilityContext context,
+				ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *destination,
+				QueryCompletion *completion)
+{
+	ProcessUtility_hook_type next = next_process_utility != NULL ? next_process_utility : standard_ProcessUtility;
+
+	next(statement, text, read_only, context, parameters, environment, destination, completion);
+	refold_refuse_temporary_schema();
+}
+
 /* The gate must not stay closed for as long as a prepared transaction may live. */
 static void
 refuse_prepare(XactEvent event, void *arg)
@@ -116,5 +129,7 @@ refold_install_hooks(void)
 {
 	next_check_perms = ExecutorCheckPerms_hook;
 	ExecutorCheckPerms_hook = check_perms;
+	next_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
 	RegisterXactCallback(refuse_prepare, NULL);
 }

@@ -140,20 +140,15 @@ pub fn as_owner<R>(owner: pg_sys::Oid, settings: &Settings, body: impl FnOnce() 
     let restriction = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
     run_as(owner, restriction, || {
         let all = settings.entries();
-        let path_means_it = search_path::means(&settings.search_path);
-        let to_set = match (path_means_it == Some(true), settings.have_styles_in_force()) {
+        let path_stays = search_path::may_stay(&settings.search_path);
+        let to_set = match (path_stays, settings.have_styles_in_force()) {
             (true, true) => &[],
             (true, false) => &all[1..],
             (false, true) => &all[..1],
             (false, false) => &all[..],
         };
-        let session = path_means_it.is_none().then(search_path::Session::now);
-        with_settings(to_set, || {
-            if let Some(session) = session {
-                session.compare(&settings.search_path);
-            }
-            body()
-        })
+        let _staying = search_path::Staying::begin(path_stays);
+        with_settings(to_set, body)
     })
 }
 

@@ -27,7 +27,8 @@ pub fn count() -> u64 {
     COUNT.get()
 }
 
-/// How many that may change what a search_path means to a role: of schemas, and of who may use them.
+/// How many that may change what a search_path means, or `$user` may come to mean in it: of schemas, of roles and
+/// their memberships, and of who may make schemas.
 pub fn count_for_paths() -> u64 {
     PATHS.get()
 }
@@ -92,10 +93,10 @@ unsafe extern "C-unwind" fn on_function(_argument: pg_sys::Datum, _cache: i32, h
 unsafe extern "C-unwind" fn on_schema(argument: pg_sys::Datum, cache: i32, hash: u32) {
     note(|_| true);
     // SAFETY: reads nothing that it is given.
-    unsafe { on_rights(argument, cache, hash) }
+    unsafe { on_role_or_database(argument, cache, hash) }
 }
 
-unsafe extern "C-unwind" fn on_rights(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+unsafe extern "C-unwind" fn on_role_or_database(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
     let _ = PATHS.try_with(|count| count.set(count.get() + 1));
 }
 
@@ -110,9 +111,8 @@ pub fn register() {
         };
         register(pg_sys::SysCacheIdentifier::PROCOID, Some(on_function));
         register(pg_sys::SysCacheIdentifier::NAMESPACEOID, Some(on_schema));
-        // The owner of a database is a member of pg_database_owner.
-        register(pg_sys::SysCacheIdentifier::AUTHOID, Some(on_rights));
-        register(pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM, Some(on_rights));
-        register(pg_sys::SysCacheIdentifier::DATABASEOID, Some(on_rights));
+        register(pg_sys::SysCacheIdentifier::AUTHOID, Some(on_role_or_database));
+        register(pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM, Some(on_role_or_database));
+        register(pg_sys::SysCacheIdentifier::DATABASEOID, Some(on_role_or_database));
     }
 }

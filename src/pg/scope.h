@@ -49,4 +49,7 @@ extern ErrorData *refold_take_error(MemoryContext caller, RefoldScope *outer);
 /* Whether nobody else checks, or records, each access to a table: an access without a statement would pass them by. */
 extern bool refold_checks_are_ours(void);
 
+/* Refuses the session's first temporary object, in a handler that runs on the session's own search_path. */
+extern void refold_refuse_temporary_schema(void);
+
 #endif

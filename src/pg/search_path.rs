@@ -1,83 +1,78 @@
-//! Whether the session's search_path means what another does, so that it need not be set. To set it and put it back costs
-//! PostgreSQL 15 a twenty-fifth of an append: it goes through all settings, and looks up both paths' schemas anew.
+//! Whether the session's search_path may stay where a projection's is asked for. To set it and put it back costs PostgreSQL
+//! 15 a twentieth of an append: it goes through all settings, and looks up both paths' schemas anew.
 
 use super::{invalidation, shim};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
 
-/// For how many pairs of paths it is remembered, and how many schemas of a path are compared.
+/// For how many pairs of paths it is remembered.
 const MOST: usize = 16;
 
-/// What is known of two paths while no schema, role or membership changes.
+/// Whether one path stands for another to a role, while no schema, role, membership or database changes.
 struct Known {
     invalidations: u64,
     role: pg_sys::Oid,
     session: CString,
     path: String,
-    same: bool,
+    stands: bool,
 }
 
 thread_local! {
     static KNOWN: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The session's path, as the current role has it.
-pub struct Session {
-    invalidations: u64,
-    text: CString,
-    schemas: Option<Vec<pg_sys::Oid>>,
-}
-
-/// Whether to the current role the session's search_path is as `path`: `None` where that has yet to be found out. It is where
-/// both name the same schemas, for the role and for any whose functions it may call. Only `SHOW` tells them apart.
-pub fn means(path: &str) -> Option<bool> {
-    // SAFETY: reads variables of the backend. The setting is a C string, which nothing changes meanwhile.
-    let (role, session) = unsafe { (shim::GetUserId(), CStr::from_ptr(pg_sys::namespace_search_path)) };
-    // A path that does not say otherwise has the session's own temporary tables before all others.
+/// Whether all names mean what they mean on `path`, now and until the handler returns, whoever runs its functions and
+/// whatever others do meanwhile. Only `SHOW` tells the two apart. Temporary objects are no part of it: see [`Staying`]. Not
+/// so the first time after any change: PostgreSQL before 17 goes on with the schemas that the session's path meant before a
+/// membership changed, until the path has been set.
+pub fn may_stay(path: &str) -> bool {
+    // A path that does not say otherwise has the session's own temporary objects before all others.
     if has_temporary_schema() {
-        return Some(false);
+        return false;
     }
-    KNOWN.with_borrow(|known| {
-        let is_it = |known: &&Known| {
-            known.role == role
-                && known.path == path
-                && *known.session == *session
-                && known.invalidations == invalidation::count_for_paths()
-        };
-        known.iter().find(is_it).map(|known| known.same)
-    })
+    // SAFETY: reads variables; a setting is a C string, and nothing sets it before this function returns.
+    let (role, session) = unsafe { (shim::GetUserId(), CStr::from_ptr(pg_sys::namespace_search_path)) };
+    let invalidations = invalidation::count_for_paths();
+    let is_it = |known: &&Known| {
+        known.invalidations == invalidations
+            && known.role == role
+            && known.path == path
+            && *known.session == *session
+    };
+    if let Some(stands) = KNOWN.with_borrow(|known| known.iter().find(is_it).map(|known| known.stands)) {
+        return stands;
+    }
+    // No path that PostgreSQL knows holds a zero byte.
+    let stands = CString::new(path).is_ok_and(|path| {
+        // SAFETY: two C strings; reads catalogs inside a transaction.
+        unsafe { shim::refold_path_stands_for(session.as_ptr(), path.as_ptr()) }
+    });
+    KNOWN.with_borrow_mut(|known| {
+        known.retain(|known| known.invalidations == invalidations);
+        if known.len() >= MOST {
+            known.clear();
+        }
+        known.push(Known { invalidations, role, session: session.to_owned(), path: path.to_owned(), stands });
+    });
+    false
 }
 
-impl Session {
-    /// To be taken while the session's path is in force.
-    pub fn now() -> Self {
-        let invalidations = invalidation::count_for_paths();
-        // SAFETY: the setting is a C string, copied at once.
-        let text = unsafe { CStr::from_ptr(pg_sys::namespace_search_path) }.to_owned();
-        Self { invalidations, text, schemas: schemas() }
-    }
+/// While it lives, a statement fails that would make the session's temporary schema.
+pub struct Staying(bool);
 
-    /// Remembers whether it means what `path` does, which is in force now.
-    pub fn compare(self, path: &str) {
-        let session = self.text.to_string_lossy();
-        // Schemas of the system's may be searched without being named; where they are, that says where new objects go.
-        let names_system =
-            session.contains("pg_") || path.strip_suffix("pg_temp").is_none_or(|path| path.contains("pg_"));
-        let same = !names_system && self.schemas.is_some() && self.schemas == schemas() && {
-            // SAFETY: reads catalogs inside a transaction.
-            !session.contains("$user") || !unsafe { shim::refold_some_role_has_a_schema() }
-        };
-        // SAFETY: reads a variable of the backend.
-        let role = unsafe { shim::GetUserId() };
-        let Self { invalidations, text: session, .. } = self;
-        KNOWN.with_borrow_mut(|known| {
-            known.retain(|known| known.invalidations == invalidations);
-            if known.len() >= MOST {
-                known.clear();
-            }
-            known.push(Known { invalidations, role, session, path: path.to_owned(), same });
-        });
+impl Staying {
+    /// To be called whether or not the path stays, for a handler within another's call.
+    pub fn begin(stays: bool) -> Self {
+        // SAFETY: sets a variable of the backend.
+        Self(unsafe { shim::refold_expect_no_temporary_schema(stays) })
+    }
+}
+
+impl Drop for Staying {
+    fn drop(&mut self) {
+        // SAFETY: as in `begin`.
+        unsafe { shim::refold_expect_no_temporary_schema(self.0) };
     }
 }
 
@@ -86,14 +81,4 @@ fn has_temporary_schema() -> bool {
     // SAFETY: reads variables of the backend.
     unsafe { shim::GetTempNamespaceState(&raw mut schema, &raw mut toast) };
     schema != pg_sys::InvalidOid
-}
-
-/// The schemas that are searched, but for the temporary one; none where there are too many.
-fn schemas() -> Option<Vec<pg_sys::Oid>> {
-    let mut schemas = vec![pg_sys::InvalidOid; MOST];
-    // SAFETY: writes no more than the length that it is given, and returns how many there are.
-    let count = unsafe { pg_sys::fetch_search_path_array(schemas.as_mut_ptr(), schemas.len() as i32) };
-    let count = usize::try_from(count).ok().filter(|count| *count <= MOST)?;
-    schemas.truncate(count);
-    Some(schemas)
 }

@@ -242,7 +242,7 @@ unsafe extern "C-unwind" {
     pub(super) fn refold_begin_databases() -> pg_sys::TableScanDesc;
     pub(super) fn refold_next_database(scan: pg_sys::TableScanDesc, oid: *mut pg_sys::Oid) -> *const c_char;
     // In search_path.c.
-    pub(super) fn refold_some_role_has_a_schema() -> bool;
+    pub(super) fn refold_path_stands_for(session: *const c_char, path: *const c_char) -> bool;
     // In storage.c.
     pub(super) fn refold_swap_storage(live: pg_sys::Oid, shadow: pg_sys::Oid);
     // PostgreSQL's own, missing from pgrx's bindings.
@@ -260,6 +260,7 @@ unsafe extern "C-unwind" {
     pub(super) fn refold_pid_of(backend: c_int) -> c_int;
     pub(super) fn refold_set_gate(gate: pg_sys::Oid);
     pub(super) fn refold_install_hooks();
+    pub(super) fn refold_expect_no_temporary_schema(expected: bool) -> bool;
     // PostgreSQL's own, missing from pgrx's bindings.
     pub(super) fn ReThrowError(edata: *mut pg_sys::ErrorData) -> !;
     pub(super) fn hash_bytes_extended(bytes: *const u8, length: c_int, seed: u64) -> u64;
