@@ -73,6 +73,8 @@ SET search_path = b;
 SELECT public.look('another');
 SET search_path = '';
 SELECT public.look('none');
+SELECT set_config('search_path', '', false);
+SELECT public.look('not even an empty name');
 SET search_path = a, b, "$user";
 SELECT public.look('one more behind');
 
