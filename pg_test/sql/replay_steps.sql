@@ -75,3 +75,17 @@ SELECT * FROM refold.verify_projection('t');
 DROP FUNCTION key_n(refold.event);
 SELECT name, state FROM refold.projections WHERE name = 'n';
 SELECT refold.append_event('s', 't', '{}');
+
+-- Events of a stream whose versions are not in the order of their positions: no fold takes them in the wrong one.
+CREATE TABLE of_stream (stream_id text PRIMARY KEY, n int);
+CREATE FUNCTION fold_stream(state of_stream, event refold.event) RETURNS of_stream LANGUAGE sql AS
+  $$ SELECT ROW(event.stream_id, coalesce(state.n, 0) + 1)::of_stream $$;
+SELECT events_replayed > 0 AS replayed FROM refold.create_projection('of_stream', 'fold_stream(of_stream, refold.event)');
+SELECT refold.drop_projection('of_stream');
+TRUNCATE of_stream;
+ALTER TABLE refold.event DISABLE TRIGGER USER;
+INSERT INTO refold.event (stream_id, stream_version, event_type, data, event_id, horizon)
+  SELECT 'upside-down', 3 - n, 't', '{}', gen_random_uuid(), pg_current_xact_id() FROM generate_series(1, 2) AS n;
+ALTER TABLE refold.event ENABLE ALWAYS TRIGGER admit, ENABLE ALWAYS TRIGGER apply, ENABLE ALWAYS TRIGGER immutable,
+  ENABLE REPLICA TRIGGER admit_replicated, ENABLE REPLICA TRIGGER apply_replicated;
+SELECT refold.create_projection('of_stream', 'fold_stream(of_stream, refold.event)');

@@ -161,6 +161,7 @@ typedef struct FoldState
 	Datum		row;			/* valid unless isnull; kept all the same */
 	bool		isnull;
 	Size		room;			/* bytes that there are for row */
+	int64		position;		/* of the last event */
 } FoldState;
 
 /* A row as the aggregate keeps it: in the place of the one before, where it is not larger. */
@@ -188,9 +189,8 @@ keep_row(FoldState *state, Datum row, bool isnull)
 	}
 }
 
-/* Whether the event is one that the replay has not come to. */
-static bool
-is_later(const RefoldScope *scope, HeapTupleHeader event)
+static int64
+position_of(const RefoldScope *scope, HeapTupleHeader event)
 {
 	HeapTupleData tuple;
 	bool		isnull;
@@ -199,7 +199,7 @@ is_later(const RefoldScope *scope, HeapTupleHeader event)
 	tuple.t_len = HeapTupleHeaderGetDatumLength(event);
 	tuple.t_data = event;
 	position = heap_getattr(&tuple, EVENT_POSITION, scope->event_desc, &isnull);
-	return !isnull && DatumGetInt64(position) > scope->last_position;
+	return isnull ? PG_INT64_MIN : DatumGetInt64(position);
 }
 
 /*
@@ -214,6 +214,7 @@ refold_fold_step_in(FunctionCallInfo fcinfo)
 	FmgrInfo   *handler = handler_of(fcinfo, scope, 2);
 	FoldState  *state;
 	HeapTupleHeader event = PG_GETARG_HEAPTUPLEHEADER(2);
+	int64		position = position_of(scope, event);
 	LOCAL_FCINFO(call, 2);
 	Datum		row;
 
@@ -223,12 +224,20 @@ refold_fold_step_in(FunctionCallInfo fcinfo)
 			elog(ERROR, "refold._fold_step called outside an aggregate");
 		state = MemoryContextAllocZero(aggregate, sizeof(FoldState));
 		state->memory = aggregate;
+		state->position = PG_INT64_MIN;
 		keep_row(state, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
 	}
 	else
 		state = (FoldState *) PG_GETARG_POINTER(0);	/* no other value of type internal gets here from SQL */
-	if (is_later(scope, event))
-		PG_RETURN_POINTER(state);
+	if (position > scope->last_position)
+		PG_RETURN_POINTER(state);	/* the replay has not come to it */
+	if (position < state->position)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("events of one stream have another order by stream_version than by position"),
+				 errdetail("The event at position " INT64_FORMAT " follows the one at position " INT64_FORMAT ".",
+						   position, state->position)));
+	state->position = position;
 	InitFunctionCallInfoData(*call, handler, 2, fcinfo->fncollation, fcinfo->context, NULL);
 	call->args[0].value = state->row;
 	call->args[0].isnull = state->isnull;

@@ -18,7 +18,8 @@ pub struct FoldSql<'a> {
 
 impl FoldSql<'_> {
     /// CREATE TABLE AS: one row for each key, which the handler as an aggregate makes of the key's events in order. With
-    /// literals, for that key only.
+    /// literals, for that key only. A stream's events are in order by version too, and so come out of an index unsorted;
+    /// the aggregate fails if they do not (I6).
     pub fn create(&self, wanted: &str, only: Option<&[String]>) -> String {
         let of_key = |literals: &[String]| {
             format!(
@@ -31,9 +32,13 @@ impl FoldSql<'_> {
                 ))
             )
         };
+        let (by_version, by_position) = match self.checked.key {
+            None => (" ORDER BY e.stream_id, e.stream_version", ""),
+            Some(_) => ("", " ORDER BY (r.e).position"),
+        };
         format!(
             "CREATE UNLOGGED TABLE {to} AS SELECT {columns} FROM (\
-               SELECT refold._fold(NULL::{row}, r.e ORDER BY (r.e).position) AS s, {grouped} FROM ({keyed}) AS r \
+               SELECT refold._fold(NULL::{row}, r.e{by_position}) AS s, {grouped} FROM ({keyed}{by_version}) AS r \
                WHERE {present}{only} GROUP BY {grouped}\
              ) AS q WHERE {sound} AND q.s IS DISTINCT FROM NULL",
             to = self.to.of(self.table),
