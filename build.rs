@@ -3,13 +3,15 @@
 use std::env;
 use std::process::Command;
 
-const C_SOURCES: [&str; 15] = [
+const C_SOURCES: [&str; 17] = [
     "event_array.c",
+    "fold_step.c",
     "hooks.c",
     "last_version.c",
     "log_table.c",
     "model_row.c",
     "replay_step.c",
+    "replay_step.h",
     "scope.c",
     "scope.h",
     "search_path.c",

@@ -51,8 +51,7 @@ RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'refold_l
 COMMENT ON FUNCTION refold.lock_gate() IS
   'Makes appends wait until this transaction ends, so that it can alter a projection''s tables and rebuild it.';
 
--- Parallel unsafe, and so is what calls it: a handler may write, which parallel mode forbids. Declared restricted, with
--- the scan and the sort below it in workers, a million events took as long: the handler is what takes the time.
+-- Parallel unsafe, and so is what calls it: a handler may write, which parallel mode forbids.
 CREATE FUNCTION refold._fold_step(internal, anyelement, refold.event) RETURNS internal
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'refold_fold_step';
 COMMENT ON FUNCTION refold._fold_step(internal, anyelement, refold.event) IS 'calls the fold that is being replayed';
@@ -66,12 +65,33 @@ CREATE AGGREGATE refold._fold(anyelement, refold.event) (
 );
 COMMENT ON AGGREGATE refold._fold(anyelement, refold.event) IS 'the fold that is being replayed, from a first state over events in order';
 
+-- A fold in parts, each of other streams: of a handler that is parallel safe. The handler is what takes the time.
+CREATE FUNCTION refold._fold_part_step(internal, anyelement, refold.event, oid, text) RETURNS internal
+  LANGUAGE c VOLATILE PARALLEL SAFE COST 100 AS 'MODULE_PATHNAME', 'refold_fold_part_step';
+COMMENT ON FUNCTION refold._fold_part_step(internal, anyelement, refold.event, oid, text) IS
+  'calls the fold that is being replayed, in a parallel worker too';
+
+CREATE FUNCTION refold._fold_part_result(internal, anyelement, refold.event, oid, text) RETURNS anyelement
+  LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'refold_fold_result';
+COMMENT ON FUNCTION refold._fold_part_result(internal, anyelement, refold.event, oid, text) IS
+  'the row that a replayed fold has come to';
+
+CREATE AGGREGATE refold._fold_part(anyelement, refold.event, oid, text) (
+  SFUNC = refold._fold_part_step, STYPE = internal, FINALFUNC = refold._fold_part_result, FINALFUNC_EXTRA, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE refold._fold_part(anyelement, refold.event, oid, text) IS
+  'a part of the fold that is being replayed, by this handler of the projection with this name';
+
+CREATE FUNCTION refold._count_part(bigint) RETURNS boolean
+  LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'refold_count_part';
+COMMENT ON FUNCTION refold._count_part(bigint) IS 'counts so many more events as replayed; true';
+
 CREATE FUNCTION refold._event_step(refold.event) RETURNS void
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'refold_event_step';
 COMMENT ON FUNCTION refold._event_step(refold.event) IS 'calls the per-event handler that is being replayed';
 
 CREATE FUNCTION refold._fail_key(text) RETURNS boolean
-  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'refold_fail_key';
+  LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'refold_fail_key';
 COMMENT ON FUNCTION refold._fail_key(text) IS 'raises the error of a fold that returned the row of another key';
 
 CREATE FUNCTION refold._shadow_step(projection text, step text) RETURNS void

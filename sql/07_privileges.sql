@@ -6,6 +6,9 @@ REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA refold FROM PUBLIC;
 -- the last final position, which function has a signature and which cluster this is, and outside a replay the others only fail.
 GRANT EXECUTE ON FUNCTION refold._fingerprint(oid), refold._function(text, oid), refold._cluster(), refold._final_position(), refold._fold_step(internal, anyelement, refold.event),
   refold._fold_result(internal, anyelement, refold.event), refold._fold(anyelement, refold.event),
+  refold._fold_part_step(internal, anyelement, refold.event, oid, text),
+  refold._fold_part_result(internal, anyelement, refold.event, oid, text),
+  refold._fold_part(anyelement, refold.event, oid, text), refold._count_part(bigint),
   refold._event_step(refold.event), refold._fail_key(text) TO PUBLIC;
 
 GRANT USAGE ON SCHEMA refold TO pg_monitor;

@@ -86,3 +86,29 @@ ALTER TABLE refold.shadow_table ENABLE REPLICA TRIGGER refuse_replicated;
 ALTER TABLE refold.rebuild_part ENABLE REPLICA TRIGGER refuse_replicated;
 ALTER TABLE refold.mirror_failure ENABLE REPLICA TRIGGER refuse_replicated;
 ALTER TABLE refold.skipped_event ENABLE REPLICA TRIGGER refuse_replicated;
+
+-- A fold in parts, each of other streams: of a handler that is parallel safe. The handler is what takes the time.
+CREATE FUNCTION refold._fold_part_step(internal, anyelement, refold.event, oid, text) RETURNS internal
+  LANGUAGE c VOLATILE PARALLEL SAFE COST 100 AS 'MODULE_PATHNAME', 'refold_fold_part_step';
+COMMENT ON FUNCTION refold._fold_part_step(internal, anyelement, refold.event, oid, text) IS
+  'calls the fold that is being replayed, in a parallel worker too';
+
+CREATE FUNCTION refold._fold_part_result(internal, anyelement, refold.event, oid, text) RETURNS anyelement
+  LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'refold_fold_result';
+COMMENT ON FUNCTION refold._fold_part_result(internal, anyelement, refold.event, oid, text) IS
+  'the row that a replayed fold has come to';
+
+CREATE AGGREGATE refold._fold_part(anyelement, refold.event, oid, text) (
+  SFUNC = refold._fold_part_step, STYPE = internal, FINALFUNC = refold._fold_part_result, FINALFUNC_EXTRA, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE refold._fold_part(anyelement, refold.event, oid, text) IS
+  'a part of the fold that is being replayed, by this handler of the projection with this name';
+
+CREATE FUNCTION refold._count_part(bigint) RETURNS boolean
+  LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'refold_count_part';
+COMMENT ON FUNCTION refold._count_part(bigint) IS 'counts so many more events as replayed; true';
+
+ALTER FUNCTION refold._fail_key(text) PARALLEL RESTRICTED;
+GRANT EXECUTE ON FUNCTION refold._fold_part_step(internal, anyelement, refold.event, oid, text),
+  refold._fold_part_result(internal, anyelement, refold.event, oid, text),
+  refold._fold_part(anyelement, refold.event, oid, text), refold._count_part(bigint) TO PUBLIC;

@@ -21,6 +21,12 @@ pub fn applies_in_parallel() -> bool {
     unsafe { shim::refold_applies_in_parallel() }
 }
 
+/// Whether this process is a parallel worker, or waits for some.
+pub fn is_in_parallel_mode() -> bool {
+    // SAFETY: inside a transaction.
+    unsafe { shim::IsInParallelMode() }
+}
+
 /// When this transaction began: no other one of this process did then.
 pub fn transaction_start() -> i64 {
     // SAFETY: reads a variable of the backend.

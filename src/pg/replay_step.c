@@ -1,5 +1,6 @@
 /*
- * The step functions of a replay, which call a handler once per event from inside PostgreSQL's executor.
+ * The step functions of a replay, which call a handler once per event from inside PostgreSQL's executor: what they have
+ * in common, and those of the handlers that write for themselves.
  */
 #include "postgres.h"
 
@@ -9,10 +10,9 @@
 #include "fmgr.h"
 #include "utils/array.h"
 #include "utils/backend_progress.h"
-#include "utils/datum.h"
 #include "utils/memutils.h"
 
-#include "scope.h"
+#include "replay_step.h"
 
 #define PROGRESS_EVENTS_DONE 7
 #define PROGRESS_INTERVAL 1024
@@ -20,41 +20,61 @@
 Datum		refold_event_step_in(FunctionCallInfo fcinfo);
 void		refold_begin_batches(RefoldScope *scope);
 Datum		refold_last_batch(RefoldScope *scope);
-Datum		refold_fold_step_in(FunctionCallInfo fcinfo);
-Datum		refold_fold_result_in(FunctionCallInfo fcinfo);
+
+void
+refold_refuse_step(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("this function is internal to refold's replay")));
+}
+
+/* Whether a replay's own statement has called: no handler that it calls, nor a subtransaction of user code. */
+bool
+refold_is_replaying(const RefoldScope *scope)
+{
+	return scope != NULL && OidIsValid(scope->handler) && scope->event == NULL &&
+		GetCurrentTransactionNestLevel() == scope->nest_level;
+}
 
 /*
  * Prepares the call of the current scope's handler. Users can call the step functions too, while a replay runs: what
  * does not have the handler's own arguments never gets to it. Nor does a call inside a handler, or inside a
  * subtransaction of user code: an error of a call then ends the scope, so that scope->event never outlives its event.
  */
-static FmgrInfo *
-handler_of(FunctionCallInfo fcinfo, RefoldScope *scope, int event_argument)
+FmgrInfo *
+refold_step_handler(FunctionCallInfo fcinfo, RefoldScope *scope, int event_argument)
 {
 	FmgrInfo   *handler = (FmgrInfo *) fcinfo->flinfo->fn_extra;
 
-	if (scope == NULL || !OidIsValid(scope->handler) || scope->event != NULL || PG_ARGISNULL(event_argument) ||
-		GetCurrentTransactionNestLevel() != scope->nest_level)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this function is internal to refold's replay")));
+	if (!refold_is_replaying(scope) || PG_ARGISNULL(event_argument))
+		refold_refuse_step();
 	if (handler != NULL && handler->fn_oid == scope->handler)
 		return handler;
 	if (OidIsValid(scope->state_type) != (event_argument == 2) ||
 		get_fn_expr_argtype(fcinfo->flinfo, event_argument) != scope->event_type ||
 		(event_argument == 2 && get_fn_expr_argtype(fcinfo->flinfo, 1) != scope->state_type))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this function is internal to refold's replay")));
+		refold_refuse_step();
 	handler = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(FmgrInfo));
 	fmgr_info_cxt(scope->handler, handler, fcinfo->flinfo->fn_mcxt);
 	fcinfo->flinfo->fn_extra = handler;
 	return handler;
 }
 
+/* Counts events as handled, for the progress report too. */
+void
+refold_count_events(RefoldScope *scope, int64 count)
+{
+	int64		before = scope->events_done;
+
+	scope->events_done += count;
+	if (before / PROGRESS_INTERVAL != scope->events_done / PROGRESS_INTERVAL)
+		pgstat_progress_update_param(PROGRESS_EVENTS_DONE, scope->events_done);
+}
+
 /* Calls the handler, whose last argument is the event. */
-static Datum
-call_handler(FunctionCallInfo call, RefoldScope *scope, HeapTupleHeader event)
+Datum
+refold_call_replayed(FunctionCallInfo call, RefoldScope *scope, HeapTupleHeader event)
 {
 	Datum		result;
 
@@ -64,8 +84,6 @@ call_handler(FunctionCallInfo call, RefoldScope *scope, HeapTupleHeader event)
 	result = FunctionCallInvoke(call);
 	refold_require_same_columns(scope);
 	scope->event = NULL;
-	if (++scope->events_done % PROGRESS_INTERVAL == 0)
-		pgstat_progress_update_param(PROGRESS_EVENTS_DONE, scope->events_done);
 	return result;
 }
 
@@ -101,15 +119,12 @@ collect(RefoldScope *scope, HeapTupleHeader event)
 	int64		size = HeapTupleHeaderGetDatumLength(event);
 
 	if (scope->batch_memory == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this function is internal to refold's replay")));
+		refold_refuse_step();
 	if (scope->batch != NULL && scope->batch_used + size > scope->batch_bytes)
 		call_batch_handler(scope);
 	scope->batch = accumArrayResult(scope->batch, PointerGetDatum(event), false, scope->event_type, scope->batch_memory);
 	scope->batch_used += size;
-	if (++scope->events_done % PROGRESS_INTERVAL == 0)
-		pgstat_progress_update_param(PROGRESS_EVENTS_DONE, scope->events_done);
+	refold_count_events(scope, 1);
 	if (scope->batch->nelems >= scope->batch_length)
 		call_batch_handler(scope);
 }
@@ -139,7 +154,7 @@ Datum
 refold_event_step_in(FunctionCallInfo fcinfo)
 {
 	RefoldScope *scope = refold_current_scope();
-	FmgrInfo   *handler = handler_of(fcinfo, scope, 0);
+	FmgrInfo   *handler = refold_step_handler(fcinfo, scope, 0);
 	LOCAL_FCINFO(call, 1);
 	Datum		result;
 
@@ -149,110 +164,8 @@ refold_event_step_in(FunctionCallInfo fcinfo)
 		PG_RETURN_VOID();
 	}
 	InitFunctionCallInfoData(*call, handler, 1, fcinfo->fncollation, fcinfo->context, NULL);
-	result = call_handler(call, scope, PG_GETARG_HEAPTUPLEHEADER(0));
+	result = refold_call_replayed(call, scope, PG_GETARG_HEAPTUPLEHEADER(0));
+	refold_count_events(scope, 1);
 	fcinfo->isnull = call->isnull;
 	return result;
-}
-
-/* What the aggregate has folded so far. */
-typedef struct FoldState
-{
-	MemoryContext memory;		/* the aggregate's */
-	Datum		row;			/* valid unless isnull; kept all the same */
-	bool		isnull;
-	Size		room;			/* bytes that there are for row */
-	int64		position;		/* of the last event */
-} FoldState;
-
-/* A row as the aggregate keeps it: in the place of the one before, where it is not larger. */
-static void
-keep_row(FoldState *state, Datum row, bool isnull)
-{
-	struct varlena *from = (struct varlena *) DatumGetPointer(row);
-
-	state->isnull = isnull;
-	if (isnull)
-		return;
-	/* What is no plain composite, an expanded record say, is PostgreSQL's to flatten. */
-	if (VARATT_IS_4B_U(from) && VARSIZE_4B(from) <= state->room)
-		memmove(DatumGetPointer(state->row), from, VARSIZE_4B(from));
-	else
-	{
-		MemoryContext caller = MemoryContextSwitchTo(state->memory);
-		void	   *before = DatumGetPointer(state->row);
-
-		state->row = datumCopy(row, false, -1);
-		state->room = VARSIZE_ANY(DatumGetPointer(state->row));
-		MemoryContextSwitchTo(caller);
-		if (before != NULL)
-			pfree(before);
-	}
-}
-
-static int64
-position_of(const RefoldScope *scope, HeapTupleHeader event)
-{
-	HeapTupleData tuple;
-	bool		isnull;
-	Datum		position;
-
-	tuple.t_len = HeapTupleHeaderGetDatumLength(event);
-	tuple.t_data = event;
-	position = heap_getattr(&tuple, EVENT_POSITION, scope->event_desc, &isnull);
-	return isnull ? PG_INT64_MIN : DatumGetInt64(position);
-}
-
-/*
- * A fold, as the aggregate's transition: (internal, T, event). The second argument is the row before the first event;
- * a type of state of its own tells "no event yet" from "the row was deleted".
- */
-Datum
-refold_fold_step_in(FunctionCallInfo fcinfo)
-{
-	RefoldScope *scope = refold_current_scope();
-	MemoryContext aggregate;
-	FmgrInfo   *handler = handler_of(fcinfo, scope, 2);
-	FoldState  *state;
-	HeapTupleHeader event = PG_GETARG_HEAPTUPLEHEADER(2);
-	int64		position = position_of(scope, event);
-	LOCAL_FCINFO(call, 2);
-	Datum		row;
-
-	if (PG_ARGISNULL(0))
-	{
-		if (AggCheckCallContext(fcinfo, &aggregate) == 0)
-			elog(ERROR, "refold._fold_step called outside an aggregate");
-		state = MemoryContextAllocZero(aggregate, sizeof(FoldState));
-		state->memory = aggregate;
-		state->position = PG_INT64_MIN;
-		keep_row(state, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
-	}
-	else
-		state = (FoldState *) PG_GETARG_POINTER(0);	/* no other value of type internal gets here from SQL */
-	if (position > scope->last_position)
-		PG_RETURN_POINTER(state);	/* the replay has not come to it */
-	if (position < state->position)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("events of one stream have another order by stream_version than by position"),
-				 errdetail("The event at position " INT64_FORMAT " follows the one at position " INT64_FORMAT ".",
-						   position, state->position)));
-	state->position = position;
-	InitFunctionCallInfoData(*call, handler, 2, fcinfo->fncollation, fcinfo->context, NULL);
-	call->args[0].value = state->row;
-	call->args[0].isnull = state->isnull;
-	row = call_handler(call, scope, event);
-	keep_row(state, row, call->isnull);
-	PG_RETURN_POINTER(state);
-}
-
-/* The aggregate's result: the row after the last event. */
-Datum
-refold_fold_result_in(FunctionCallInfo fcinfo)
-{
-	FoldState  *state = PG_ARGISNULL(0) ? NULL : (FoldState *) PG_GETARG_POINTER(0);
-
-	if (state == NULL || state->isnull)
-		PG_RETURN_NULL();
-	PG_RETURN_DATUM(state->row);
 }

@@ -255,6 +255,8 @@ unsafe extern "C-unwind" {
     pub(super) fn refold_applies_in_parallel() -> bool;
     pub(super) fn refold_fold_step_in(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
     pub(super) fn refold_fold_result_in(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+    pub(super) fn refold_fold_part_step_in(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+    pub(super) fn refold_count_part_in(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
     pub(super) fn refold_event_step_in(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
     pub(super) fn refold_handle_signals();
     pub(super) fn refold_pid_of(backend: c_int) -> c_int;
@@ -274,6 +276,7 @@ unsafe extern "C-unwind" {
     pub(super) fn GetUserId() -> pg_sys::Oid;
     pub(super) fn GetUserIdAndSecContext(user: *mut pg_sys::Oid, context: *mut c_int);
     pub(super) fn SetUserIdAndSecContext(user: pg_sys::Oid, context: c_int);
+    pub(super) fn IsInParallelMode() -> bool;
     pub(super) fn NewGUCNestLevel() -> c_int;
     pub(super) fn GetTempNamespaceState(schema: *mut pg_sys::Oid, toast_schema: *mut pg_sys::Oid);
     pub(super) fn GetCurrentTimestamp() -> pg_sys::TimestampTz;

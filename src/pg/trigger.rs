@@ -119,4 +119,6 @@ macro_rules! step_function {
 
 step_function!(refold_fold_step, pg_finfo_refold_fold_step, refold_fold_step_in);
 step_function!(refold_fold_result, pg_finfo_refold_fold_result, refold_fold_result_in);
+step_function!(refold_fold_part_step, pg_finfo_refold_fold_part_step, refold_fold_part_step_in);
+step_function!(refold_count_part, pg_finfo_refold_count_part, refold_count_part_in);
 step_function!(refold_event_step, pg_finfo_refold_event_step, refold_event_step_in);

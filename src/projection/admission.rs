@@ -15,6 +15,7 @@ use crate::pg::event_tuple::Event;
 use crate::pg::shim::Scope;
 use crate::pg::waitpoint::{self, Waitpoint};
 use crate::pg::{event_tuple, locks, memory, process, row_security, snapshot};
+use pgrx::PgSqlErrorCode;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -40,11 +41,18 @@ thread_local! {
     static APPLYING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// 55000 inside a handler: there `what` is not allowed.
+/// 55000 inside a handler: there `what` is not allowed. 25000 in a parallel worker, which may be running one.
 pub fn refuse_in_handler(what: &str) -> Result<()> {
     if APPLYING.get() {
         return Err(Error::wrong_state(format!("a handler must not {what}"))
             .hint("A handler writes its projection's tables, and nothing that its rebuild would do again."));
+    }
+    if process::is_in_parallel_mode() {
+        return Err(Error::new(
+            PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_STATE,
+            format!("cannot {what} during a parallel operation"),
+        )
+        .hint("Declare the function that does this PARALLEL UNSAFE."));
     }
     Ok(())
 }

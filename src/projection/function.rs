@@ -28,6 +28,9 @@ pub struct Function {
     pub sets_search_path: bool,
     /// In SQL: a statement that calls it may get its text instead of the call, and is then the faster one.
     pub in_sql: bool,
+    /// Declared PARALLEL SAFE and not VOLATILE: a statement in a volatile function is a new command, which parallel mode
+    /// refuses where something is written.
+    pub parallel_safe: bool,
     /// Parsed when created (BEGIN ATOMIC): its names are bound to the tables of that moment.
     pub bound: bool,
     pub source: String,
@@ -47,7 +50,8 @@ const SQL: &str = "SELECT format('%I.%I', n.nspname, p.proname), p.oid::regproce
       p.prokind = 'f', p.proretset, p.proisstrict, \
       coalesce((SELECT bool_or(c LIKE 'search_path=%') FROM unnest(p.proconfig) AS c), false), \
       p.prosqlbody IS NOT NULL, p.prosrc, p.provariadic <> 0, p.prosecdef, \
-      p.prolang = (SELECT l.oid FROM pg_language AS l WHERE l.lanname = 'sql') \
+      p.prolang = (SELECT l.oid FROM pg_language AS l WHERE l.lanname = 'sql'), \
+      p.proparallel = 's' AND p.provolatile <> 'v' \
     FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace JOIN pg_type AS t ON t.oid = p.prorettype \
     WHERE p.oid = $1";
 
@@ -87,6 +91,7 @@ impl Function {
                     variadic: rows.need(0, 13)?,
                     security_definer: rows.need(0, 14)?,
                     in_sql: rows.need(0, 15)?,
+                    parallel_safe: rows.need(0, 16)?,
                 }))
             })
         })

@@ -52,6 +52,36 @@ impl FoldSql<'_> {
         )
     }
 
+    /// The same in parts, each a range of streams that begins where the one before ends: PostgreSQL gives them to parallel
+    /// workers. The events of each row are counted here, where there is a replay to count for; OFFSET keeps that out of
+    /// the parts.
+    pub fn create_in_parts(&self, wanted: &str, cuts: &[String]) -> String {
+        let cuts: Vec<_> = cuts.iter().map(|cut| spi::literal(cut)).collect();
+        let part = |number: usize| {
+            let from = number.checked_sub(1).and_then(|before| cuts.get(before));
+            let from = from.map(|cut| format!(" AND e.stream_id OPERATOR(pg_catalog.>=) {cut}"));
+            let to = cuts.get(number).map(|cut| format!(" AND e.stream_id OPERATOR(pg_catalog.<) {cut}"));
+            format!(
+                "SELECT refold._fold_part(NULL::{row}, r.e, {handler}, {name}) AS s, pg_catalog.count(*) AS n, r.k1 \
+                 FROM ({keyed}{from}{to} ORDER BY e.stream_id, e.stream_version) AS r GROUP BY r.k1",
+                row = self.table.qualified,
+                handler = self.checked.handler.oid.to_u32(),
+                name = spi::literal(&self.checked.projection.name),
+                keyed = self.keyed(wanted),
+                from = from.unwrap_or_default(),
+                to = to.unwrap_or_default(),
+            )
+        };
+        format!(
+            "CREATE UNLOGGED TABLE {to} AS SELECT {columns} FROM ({parts} OFFSET 0) AS q \
+             WHERE CASE WHEN refold._count_part(q.n) AND {sound} THEN q.s IS DISTINCT FROM NULL END",
+            to = self.to.of(self.table),
+            columns = self.table.list(|name| format!("(q.s).{name} AS {name}")),
+            parts = (0..=cuts.len()).map(part).collect::<Vec<_>>().join(" UNION ALL "),
+            sound = self.sound(),
+        )
+    }
+
     /// Folds the events into the rows that are there: each key's row goes in as the aggregate's first state.
     pub fn upsert(&self, wanted: &str) -> String {
         let (table, keys) = (self.table, self.keys());

@@ -13,6 +13,7 @@ mod gate;
 pub mod job;
 mod key;
 mod merge;
+mod parallel;
 mod replay;
 mod shadow;
 mod swappable;

@@ -7,6 +7,7 @@ use super::destination::Destination;
 use super::fold_sql::FoldSql;
 use super::gate::Waiting;
 use super::merge;
+use super::parallel;
 use super::window::{LARGEST_BATCH, Window};
 use crate::error::{Error, Result};
 use crate::log::append::Draft;
@@ -235,11 +236,15 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// The step passes over the events after `up_to`: a condition on each row of the log would cost far more.
+    /// In one piece, the step passes over the events after `up_to`: a condition on each row of the log would cost far more.
     fn fold_all(&mut self, up_to: Position) -> Result<()> {
+        let cuts = parallel::cuts(self.catalog, self.checked)?;
         self.scope.set_last_position(up_to);
         for table in &self.to.tables {
-            let sql = self.statements(table).create(&self.taken(), None);
+            let sql = match &cuts[..] {
+                [] => self.statements(table).create(&self.taken(), None),
+                cuts => self.statements(table).create_in_parts(&self.wanted(0, up_to), cuts),
+            };
             self.run(&sql)?;
         }
         self.scope.set_last_position(Position::MAX);
