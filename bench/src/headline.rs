@@ -43,7 +43,8 @@ impl Ratio {
 /// All that the cells allow to say.
 pub fn ratios(cells: &[Cell]) -> Vec<Ratio> {
     let mut ratios: Vec<_> = cells.iter().filter_map(compared).collect();
-    ratios.extend(cells.iter().filter_map(unchanged));
+    ratios.extend(cells.iter().filter_map(|cell| variant(cell, Refold::Unchanged, "no row differs")));
+    ratios.extend(cells.iter().filter_map(|cell| variant(cell, Refold::Parallel, "parallel workers")));
     ratios.extend(cells.iter().flat_map(beside));
     ratios.extend(cells.iter().filter_map(stall));
     ratios.extend(growth(cells));
@@ -89,17 +90,12 @@ fn least(case: &Case) -> Option<f64> {
     }
 }
 
-/// The rebuild above changes all rows. What it costs where it changes none.
-fn unchanged(cell: &Cell) -> Option<Ratio> {
+/// The rebuild above changes all rows, in one process. What it costs otherwise.
+fn variant(cell: &Cell, refold: Refold, how: &str) -> Option<Ratio> {
     least(&cell.case)?;
-    let refold = cell.series_of(Refold::Unchanged.name())?;
+    let refold = cell.series_of(refold.name())?;
     let measured = Spread::of(&speeds(cell.unit, refold, cell.series_of(BARE)?));
-    Some(Ratio {
-        what: format!("{}: no row differs", cell.name),
-        beside: BARE.to_owned(),
-        measured,
-        target: None,
-    })
+    Some(Ratio { what: format!("{}: {how}", cell.name), beside: BARE.to_owned(), measured, target: None })
 }
 
 /// What refold's speed becomes by other work of its own.

@@ -11,7 +11,7 @@ use crate::pg::{identity, spi};
 use crate::projection::check::Checked;
 
 /// Of fewer events, workers take longer to start than they save.
-const FEWEST: f64 = 50_000.0;
+const FEWEST: f64 = 100_000.0;
 /// Where a smaller share of the log is taken, most of the time goes into passing over the rest, which each part may do.
 const SPARSEST: f64 = 0.1;
 
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_sparse_or_short_log_is_left_in_one_piece() {
         assert!(worthwhile(1_000_000.0, 1.0));
-        assert!(!worthwhile(40_000.0, 1.0));
+        assert!(!worthwhile(90_000.0, 1.0));
         assert!(!worthwhile(1_000_000.0, 0.01));
         assert!(!worthwhile(-1.0, 1.0), "never analyzed");
     }

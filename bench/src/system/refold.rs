@@ -22,11 +22,13 @@ pub enum Refold {
     BesideRebuild,
     /// A rebuild finds that no row differs.
     Unchanged,
+    /// A rebuild's handler may run in parallel workers.
+    Parallel,
 }
 
 impl Refold {
-    pub const VARIANTS: [Self; 4] =
-        [Self::BesideOthers, Self::BesideTwin, Self::BesideRebuild, Self::Unchanged];
+    pub const VARIANTS: [Self; 5] =
+        [Self::BesideOthers, Self::BesideTwin, Self::BesideRebuild, Self::Unchanged, Self::Parallel];
 }
 
 const EVENT: &str = "refold.event";
@@ -39,6 +41,7 @@ impl System for Refold {
             Self::BesideTwin => "refold, the projection twice",
             Self::BesideRebuild => "refold, mirroring for a rebuild",
             Self::Unchanged => "refold, no row differs",
+            Self::Parallel => "refold, parallel workers",
         }
     }
 
@@ -50,7 +53,9 @@ impl System for Refold {
         match self {
             Self::Alone => true,
             Self::BesideOthers | Self::BesideTwin | Self::BesideRebuild => matches!(case, Case::Beside(_)),
-            Self::Unchanged => matches!(case, Case::Rebuild(work) if work.kind == Kind::Fold),
+            Self::Unchanged | Self::Parallel => {
+                matches!(case, Case::Rebuild(work) if work.kind == Kind::Fold)
+            }
         }
     }
 
@@ -65,7 +70,7 @@ impl System for Refold {
     fn prepare_models(&self, database: &Database, work: &Append) -> Result<()> {
         let Some(wanted) = work.models else { return Ok(()) };
         let (others, twins) = match self {
-            Self::Alone | Self::BesideRebuild | Self::Unchanged => (0, 0),
+            Self::Alone | Self::BesideRebuild | Self::Unchanged | Self::Parallel => (0, 0),
             Self::BesideOthers => (4, 0),
             Self::BesideTwin => (0, wanted.taking),
         };
@@ -129,6 +134,12 @@ impl System for Refold {
     fn rebuilder(&self, database: &Database, work: &Rebuild) -> Result<Box<dyn Rebuilder>> {
         let event_type = (work.log.one_in > 1).then_some(TAKEN);
         create_projection(database, work, 1, event_type)?;
+        if *self == Self::Parallel {
+            for version in [1, 2] {
+                let (handler, _) = models::create_handler(work.kind, 1, version, EVENT);
+                database.execute(&format!("ALTER FUNCTION {handler} STABLE PARALLEL SAFE"))?;
+            }
+        }
         Ok(Box::new(Rebuilding {
             backend: Backend::open(database)?,
             work: *work,
