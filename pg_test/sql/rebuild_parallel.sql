@@ -116,6 +116,62 @@ SELECT state, generation FROM refold.projections WHERE name = 'counted';
 -- Only a replay's own statement gets to the step functions.
 SELECT refold._fold_part(NULL::counted, e, 'fold_counted(counted, refold.event)'::regprocedure, 'counted') FROM refold.event AS e;
 SELECT refold._count_part(1);
+-- A worker knows of no replay. There it is a fold of a table's rows, of somebody who may call it, or nothing.
+CREATE FUNCTION of_int(int, refold.event) RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT $1';
+CREATE FUNCTION of_bigint(bigint, refold.event) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT $1';
+CREATE FUNCTION of_uuid(uuid, refold.event) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT $1';
+CREATE FUNCTION of_text(text, refold.event) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT $1';
+CREATE FUNCTION strict_counted(state counted, event refold.event) RETURNS counted LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
+  'SELECT $1';
+CREATE FUNCTION set_counted(state counted, event refold.event) RETURNS SETOF counted LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+  'SELECT $1';
+CREATE FUNCTION in_worker(call text) RETURNS TABLE (error text, place text) LANGUAGE plpgsql AS $$
+BEGIN
+  EXECUTE 'SELECT refold._fold_part(' || call || ', ''x'') FROM refold.event AS e';
+  error := 'none';
+  RETURN NEXT;
+EXCEPTION WHEN OTHERS THEN
+  GET STACKED DIAGNOSTICS place = PG_EXCEPTION_CONTEXT;
+  error := SQLSTATE || ' ' || SQLERRM;
+  place := substring(place FROM 'parallel worker');
+  RETURN NEXT;
+END $$;
+CREATE ROLE regress_refold_forger;
+GRANT USAGE ON SCHEMA refold TO regress_refold_forger;
+GRANT SELECT ON refold.event TO regress_refold_forger;
+REVOKE EXECUTE ON FUNCTION fold_counted(counted, refold.event) FROM PUBLIC;
+SET parallel_leader_participation = on;
+SELECT set_config(name, 'on', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query');
+SET ROLE regress_refold_forger;
+SELECT c AS call, w.* FROM unnest(ARRAY[
+  '1, e, ''of_int''::regproc', '1::bigint, e, ''of_bigint''::regproc', 'NULL::uuid, e, ''of_uuid''::regproc',
+  '''t''::text, e, ''of_text''::regproc', 'NULL::counted, e, ''of_text''::regproc',
+  'NULL::counted, e, ''strict_counted''::regproc', 'NULL::counted, e, ''set_counted''::regproc',
+  'NULL::counted, e, 0', 'NULL::counted, e, NULL', 'NULL::counted, NULL, ''fold_counted''::regproc',
+  'NULL::counted, e, ''fold_counted''::regproc', 'NULL::counted, e, ''other_key''::regproc']) AS c, in_worker(c) AS w;
+RESET ROLE;
+SELECT set_config(name, 'off', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query');
+GRANT EXECUTE ON FUNCTION fold_counted(counted, refold.event) TO PUBLIC;
+DROP OWNED BY regress_refold_forger;
+DROP ROLE regress_refold_forger;
+
+-- Cuts that PostgreSQL has not used for workers: nothing keeps the handler from altering its table, but that is seen.
+CREATE FUNCTION alter_counted() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  ALTER TABLE counted ALTER COLUMN n TYPE text;
+END $$;
+CREATE FUNCTION alters(state counted, event refold.event) RETURNS counted LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+  made counted := ROW(event.stream_id, 1);
+BEGIN
+  IF event.position = 1 THEN
+    PERFORM alter_counted();
+  END IF;
+  RETURN made;
+END $$;
+SET parallel_setup_cost = 1e9;
+SELECT code, message FROM error_of('alters');
+RESET parallel_setup_cost;
 
 -- As the projection's owner, who is no superuser.
 CREATE ROLE regress_refold_parallel;

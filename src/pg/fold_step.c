@@ -144,11 +144,12 @@ typedef struct FoldPart
 } FoldPart;
 
 /*
- * Prepares the calls of the handler that the fourth argument names, for the projection that the fifth does. Whoever
- * writes such a statement could call the handler as well: it must be a fold of these types that they may execute.
+ * Prepares the calls of the handler that the fourth argument names, for the projection that the fifth does. Here that must
+ * be the replay's own. Whoever calls from a worker could call the handler as well: it must be a fold of a table's rows
+ * that they may execute.
  */
 static FoldPart *
-begin_part(FunctionCallInfo fcinfo)
+begin_part(FunctionCallInfo fcinfo, const RefoldScope *outer)
 {
 	MemoryContext caller = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 	FoldPart   *part = palloc0(sizeof(FoldPart));
@@ -164,6 +165,11 @@ begin_part(FunctionCallInfo fcinfo)
 	scope->state_type = get_fn_expr_argtype(fcinfo->flinfo, 1);
 	scope->event_type = get_fn_expr_argtype(fcinfo->flinfo, 2);
 	scope->last_position = PG_INT64_MAX;
+	part->live = get_typ_typrelid(scope->state_type);
+	if (!OidIsValid(part->live) ||
+		(outer != NULL && (outer->handler != scope->handler || outer->state_type != scope->state_type ||
+						   outer->event_type != scope->event_type)))
+		refold_refuse_step();
 	if (get_func_signature(scope->handler, &arguments, &count) != scope->state_type || count != 2 ||
 		arguments[0] != scope->state_type || arguments[1] != scope->event_type ||
 		get_func_prokind(scope->handler) != PROKIND_FUNCTION || get_func_retset(scope->handler) ||
@@ -177,7 +183,6 @@ begin_part(FunctionCallInfo fcinfo)
 	if (may != ACLCHECK_OK)
 		aclcheck_error(may, OBJECT_FUNCTION, get_func_name(scope->handler));
 	scope->event_desc = lookup_rowtype_tupdesc_copy(scope->event_type, -1);
-	part->live = get_typ_typrelid(scope->state_type);
 	scope->guarded = &part->live;
 	scope->guarded_count = 1;
 	fmgr_info(scope->handler, &part->handler);
@@ -201,7 +206,13 @@ refold_fold_part_step_in(FunctionCallInfo fcinfo)
 	if ((IsParallelWorker() ? outer != NULL : !refold_is_replaying(outer)) || PG_ARGISNULL(2))
 		refold_refuse_step();
 	if (part == NULL)
-		part = begin_part(fcinfo);
+		part = begin_part(fcinfo, outer);
+	if (outer != NULL)
+	{
+		/* The plan may be a serial one, and let the handler alter its table. */
+		part->scope.columns = outer->columns;
+		part->scope.state_entry = outer->state_entry;
+	}
 	refold_enter_scope(&part->scope, &line);
 	state = fold_event(fcinfo, &part->scope, &part->handler, false);
 	refold_leave_scope(&part->scope, outer, &line);

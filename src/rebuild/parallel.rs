@@ -3,7 +3,7 @@
 //!
 //! A part is a range of streams and has all of their events, so that each row is folded by one process in the events'
 //! order (I6). PostgreSQL gives whole parts to its workers (Parallel Append). Statistics of the log tell how to cut it and
-//! whether that is worthwhile; whether they are right is no matter but of speed.
+//! whether that is worthwhile. They need not be right: the cuts are put in the order by which the parts compare streams.
 
 use crate::error::Result;
 use crate::pg::catalog::Catalog;
@@ -16,8 +16,10 @@ const FEWEST: f64 = 100_000.0;
 const SPARSEST: f64 = 0.1;
 
 const STATISTICS: &str = "SELECT \
-      (SELECT s.histogram_bounds::text::text[] FROM pg_stats AS s \
-        WHERE s.schemaname = 'refold' AND s.tablename = 'event' AND s.attname = 'stream_id' AND NOT s.inherited), \
+      ARRAY(SELECT DISTINCT b.bound FROM pg_stats AS s \
+        CROSS JOIN LATERAL unnest(s.histogram_bounds::text::text[]) AS b (bound) \
+        WHERE s.schemaname = 'refold' AND s.tablename = 'event' AND s.attname = 'stream_id' AND NOT s.inherited \
+        ORDER BY b.bound), \
       c.reltuples::float8, \
       CASE WHEN $1 IS NULL THEN 1 ELSE \
         (SELECT coalesce(sum(m.frequency), 0) FROM pg_stats AS s \
@@ -36,19 +38,18 @@ pub fn cuts(catalog: &Catalog, checked: &Checked) -> Result<Vec<String>> {
     let args = [spi::arg(checked.projection.event_types.clone())];
     let (bounds, events, share, workers) = identity::as_refold_pinned(catalog.owner, || {
         spi::query_once(STATISTICS, &args, spi::Snapshot::Latest, |rows| {
-            Ok((rows.get::<Vec<String>>(0, 0), rows.need(0, 1)?, rows.need(0, 2)?, rows.need(0, 3)?))
+            Ok((rows.need::<Vec<String>>(0, 0)?, rows.need(0, 1)?, rows.need(0, 2)?, rows.need(0, 3)?))
         })
     })?;
-    let is_worthwhile = worthwhile(events, share);
-    Ok(bounds.filter(|_| is_worthwhile).map_or_else(Vec::new, |bounds| divide(&bounds, workers)))
+    Ok(if worthwhile(events, share) { divide(&bounds, workers) } else { vec![] })
 }
 
 fn worthwhile(events: f64, share: f64) -> bool {
     events * share >= FEWEST && share >= SPARSEST
 }
 
-/// A part for each worker and one for the process that waits for them, of about as many events each: `bounds` have equally
-/// many between them, the first and last being the least and the greatest.
+/// A part for each worker and one for the process that waits for them, of about as many events each: `bounds`, in order,
+/// have equally many between them, the first and last being the least and the greatest.
 fn divide(bounds: &[String], workers: i32) -> Vec<String> {
     let parts = usize::try_from(workers).unwrap_or(0) + 1;
     let inner = bounds.len().saturating_sub(1);
