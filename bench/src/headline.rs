@@ -131,28 +131,37 @@ fn stall(cell: &Cell) -> Option<Ratio> {
 
 /// How much more memory the rebuild of ten times as many events takes: what a sort and a hash may.
 fn growth(cells: &[Cell]) -> Vec<Ratio> {
-    let memory = |kind, events| {
+    let memory = |kind, system: Refold, events| {
         cells.iter().find_map(|cell| match cell.case {
             Case::RebuildMemory(work)
                 if work.kind == kind && work.log.events == events && work.log.one_in == 1 =>
             {
-                cell.series_of(Refold::Alone.name())
+                cell.series_of(system.name())
             }
             _ => None,
         })
     };
-    let growth = |kind| {
-        let (small, large) = (memory(kind, SMALL_REBUILD)?, memory(kind, LARGE_REBUILD)?);
+    let growth = |(kind, system)| {
+        let (small, large) = (memory(kind, system, SMALL_REBUILD)?, memory(kind, system, LARGE_REBUILD)?);
+        let how = system.name().replacen("refold", "", 1).replacen(", ", ": ", 1);
         let growths: Vec<_> =
             large.samples.iter().zip(&small.samples).map(|(large, small)| large - small).collect();
         Some(Ratio {
-            what: format!("memory that a rebuild {kind} of 1M events takes more"),
+            what: format!("memory that a rebuild {kind} of 1M events takes more{how}"),
             beside: "one of 100k events".to_owned(),
             measured: Spread::of(&growths),
             target: Some(Target::AtMost { limit: 2.0 * WORK_MEM, unit: " MB" }),
         })
     };
-    [Kind::Fold, Kind::PerBatch].into_iter().filter_map(growth).collect()
+    [
+        (Kind::Fold, Refold::Alone),
+        (Kind::PerBatch, Refold::Alone),
+        (Kind::PerEvent, Refold::Alone),
+        (Kind::PerEvent, Refold::Concurrent),
+    ]
+    .into_iter()
+    .filter_map(growth)
+    .collect()
 }
 
 #[cfg(test)]

@@ -112,8 +112,8 @@ pub fn draw_all(cells: &[Cell], folder: &Path) -> Result<()> {
 /// A system has the same color in every plot.
 fn color(name: &str) -> RGBColor {
     match name {
-        name if name.starts_with("refold, concurrent") => RGBColor(240, 130, 90),
         "refold, parallel workers" => RGBColor(240, 130, 90),
+        "refold, concurrently" => RGBColor(170, 60, 120),
         "refold, no row differs" => RGBColor(225, 150, 160),
         name if name.starts_with("refold") => RGBColor(205, 40, 60),
         "bare SQL, one statement" => RGBColor(165, 165, 165),

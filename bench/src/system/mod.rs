@@ -133,7 +133,7 @@ pub trait Rebuilder {
 #[derive(Debug, Clone, Copy)]
 pub struct Rebuilt {
     pub time: Duration,
-    /// The largest private memory of the server's process, in bytes, where the work is done there.
+    /// The largest private memory of one of the server's processes that do the work, in bytes, where it is done there.
     pub memory: Option<u64>,
 }
 

@@ -24,11 +24,19 @@ pub enum Refold {
     Unchanged,
     /// A rebuild's handler may run in parallel workers.
     Parallel,
+    /// A worker rebuilds, in many transactions.
+    Concurrent,
 }
 
 impl Refold {
-    pub const VARIANTS: [Self; 5] =
-        [Self::BesideOthers, Self::BesideTwin, Self::BesideRebuild, Self::Unchanged, Self::Parallel];
+    pub const VARIANTS: [Self; 6] = [
+        Self::BesideOthers,
+        Self::BesideTwin,
+        Self::BesideRebuild,
+        Self::Unchanged,
+        Self::Parallel,
+        Self::Concurrent,
+    ];
 }
 
 const EVENT: &str = "refold.event";
@@ -42,6 +50,7 @@ impl System for Refold {
             Self::BesideRebuild => "refold, mirroring for a rebuild",
             Self::Unchanged => "refold, no row differs",
             Self::Parallel => "refold, parallel workers",
+            Self::Concurrent => "refold, concurrently",
         }
     }
 
@@ -56,6 +65,7 @@ impl System for Refold {
             Self::Unchanged | Self::Parallel => {
                 matches!(case, Case::Rebuild(work) if work.kind == Kind::Fold)
             }
+            Self::Concurrent => matches!(case, Case::Rebuild(work) if work.kind == Kind::PerEvent),
         }
     }
 
@@ -70,9 +80,9 @@ impl System for Refold {
     fn prepare_models(&self, database: &Database, work: &Append) -> Result<()> {
         let Some(wanted) = work.models else { return Ok(()) };
         let (others, twins) = match self {
-            Self::Alone | Self::BesideRebuild | Self::Unchanged | Self::Parallel => (0, 0),
             Self::BesideOthers => (4, 0),
             Self::BesideTwin => (0, wanted.taking),
+            _ => (0, 0),
         };
         for number in 1..=wanted.count + others + twins {
             let event_type = if number <= wanted.taking + twins { TAKEN } else { OTHER };
@@ -140,11 +150,7 @@ impl System for Refold {
                 database.execute(&format!("ALTER FUNCTION {handler} STABLE PARALLEL SAFE"))?;
             }
         }
-        Ok(Box::new(Rebuilding {
-            backend: Backend::open(database)?,
-            work: *work,
-            twice: *self == Self::Unchanged,
-        }))
+        Ok(Box::new(Rebuilding { backend: Backend::open(database)?, work: *work, how: *self }))
     }
 
     /// None where this build of refold has no such rebuild.
@@ -238,14 +244,16 @@ impl Session for Mirroring {
 struct Rebuilding {
     backend: Backend,
     work: Rebuild,
-    /// The second time is measured.
-    twice: bool,
+    how: Refold,
 }
 
 impl Rebuilder for Rebuilding {
     fn rebuild(&mut self, version: u32) -> Result<Rebuilt> {
-        if self.twice {
-            self.once(version)?;
+        match self.how {
+            Refold::Concurrent => return self.concurrently(version),
+            // The second time is measured.
+            Refold::Unchanged => drop(self.once(version)?),
+            _ => {}
         }
         self.once(version)
     }
@@ -263,6 +271,14 @@ impl Rebuilding {
         let replayed: i64 = row.get(0);
         let taken = self.work.log.events / self.work.log.one_in;
         ensure!(u64::try_from(replayed)? == taken, "refold replayed {replayed} events, not {taken}");
+        Ok(rebuilt)
+    }
+
+    fn concurrently(&mut self, version: u32) -> Result<Rebuilt> {
+        let handler = models::create_handler(self.work.kind, 1, version, EVENT).0;
+        let call =
+            format!("CALL refold.rebuild_projection_concurrently('{}', '{handler}')", models::table(1));
+        let ((), rebuilt) = self.backend.watched(|client| Ok(client.batch_execute(&call)?))?;
         Ok(rebuilt)
     }
 }
