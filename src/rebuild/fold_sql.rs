@@ -36,20 +36,16 @@ impl FoldSql<'_> {
             None => (" ORDER BY e.stream_id, e.stream_version", ""),
             Some(_) => ("", " ORDER BY (r.e).position"),
         };
-        format!(
-            "CREATE UNLOGGED TABLE {to} AS SELECT {columns} FROM (\
-               SELECT refold._fold(NULL::{row}, r.e{by_position}) AS s, {grouped} FROM ({keyed}{by_version}) AS r \
-               WHERE {present}{only} GROUP BY {grouped}\
-             ) AS q WHERE {sound} AND q.s IS DISTINCT FROM NULL",
-            to = self.to.of(self.table),
-            columns = self.table.list(|name| format!("(q.s).{name} AS {name}")),
+        let folded = format!(
+            "SELECT refold._fold(NULL::{row}, r.e{by_position}) AS s, {grouped} FROM ({keyed}{by_version}) AS r \
+             WHERE {present}{only} GROUP BY {grouped}",
             row = self.table.qualified,
             grouped = self.grouped(),
             keyed = self.keyed(wanted),
             present = self.present(),
             only = only.map(of_key).unwrap_or_default(),
-            sound = self.sound(),
-        )
+        );
+        self.create_as(&folded, &format!("{} AND q.s IS DISTINCT FROM NULL", self.sound()))
     }
 
     /// The same in parts, each a range of streams that begins where the one before ends: PostgreSQL gives them to parallel
@@ -72,13 +68,20 @@ impl FoldSql<'_> {
                 to = to.unwrap_or_default(),
             )
         };
+        let parts = (0..=cuts.len()).map(part).collect::<Vec<_>>().join(" UNION ALL ");
+        let kept = format!(
+            "CASE WHEN refold._count_part(q.n) AND {} THEN q.s IS DISTINCT FROM NULL END",
+            self.sound()
+        );
+        self.create_as(&format!("{parts} OFFSET 0"), &kept)
+    }
+
+    /// The copy, of the rows `s` that `folded` yields with their keys, and of which `kept` holds.
+    fn create_as(&self, folded: &str, kept: &str) -> String {
         format!(
-            "CREATE UNLOGGED TABLE {to} AS SELECT {columns} FROM ({parts} OFFSET 0) AS q \
-             WHERE CASE WHEN refold._count_part(q.n) AND {sound} THEN q.s IS DISTINCT FROM NULL END",
+            "CREATE UNLOGGED TABLE {to} AS SELECT {columns} FROM ({folded}) AS q WHERE {kept}",
             to = self.to.of(self.table),
             columns = self.table.list(|name| format!("(q.s).{name} AS {name}")),
-            parts = (0..=cuts.len()).map(part).collect::<Vec<_>>().join(" UNION ALL "),
-            sound = self.sound(),
         )
     }
 
