@@ -16,24 +16,28 @@ const PULSE: Duration = Duration::from_millis(5);
 pub struct Backend {
     client: Client,
     pid: u32,
+    /// What the titles of processes that work for it have in them, where there are any.
+    workers: Option<&'static str>,
 }
 
 impl Backend {
-    pub fn open(database: &Database) -> Result<Self> {
+    pub fn open(database: &Database, workers: Option<&'static str>) -> Result<Self> {
         let mut client = database.connect()?;
         let pid: i32 = client.query_one("SELECT pg_catalog.pg_backend_pid()", &[])?.get(0);
-        Ok(Self { client, pid: u32::try_from(pid)? })
+        Ok(Self { client, pid: u32::try_from(pid)?, workers })
     }
 
     /// Does `work`, and watches it.
     pub fn watched<T>(&mut self, work: impl FnOnce(&mut Client) -> Result<T>) -> Result<(T, Rebuilt)> {
-        let (pid, is_done) = (self.pid, AtomicBool::new(false));
+        let (pid, workers, is_done) = (self.pid, self.workers, AtomicBool::new(false));
         thread::scope(|scope| {
             let watcher = scope.spawn(|| {
-                let mut largest = largest_memory(pid);
+                let memory =
+                    || private_memory(pid).max(workers.and_then(|title| largest_sibling(pid, title)));
+                let mut largest = memory();
                 while !is_done.load(Ordering::Relaxed) {
                     thread::sleep(PULSE);
-                    largest = largest.max(largest_memory(pid));
+                    largest = largest.max(memory());
                 }
                 largest
             });
@@ -47,21 +51,15 @@ impl Backend {
     }
 }
 
-/// Of the process, its parallel workers, and the workers of rebuild jobs.
-fn largest_memory(pid: u32) -> Option<u64> {
-    let parallel = format!("parallel worker for PID {pid}");
-    let works_for_it = |&other: &u32| {
-        let title = fs::read_to_string(format!("/proc/{other}/cmdline")).unwrap_or_default();
-        title.contains(&parallel) || title.contains("refold rebuild job")
+/// Of the server's processes with such a title.
+fn largest_sibling(pid: u32, title: &str) -> Option<u64> {
+    let server = status(pid, "PPid:")?;
+    let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).ok()?;
+    let is_wanted = |child: &u32| {
+        fs::read_to_string(format!("/proc/{child}/cmdline")).is_ok_and(|whole| whole.contains(title))
     };
-    siblings(pid).into_iter().filter(works_for_it).chain([pid]).filter_map(private_memory).max()
-}
-
-/// The processes with the same parent: the server's.
-fn siblings(pid: u32) -> Vec<u32> {
-    let Some(server) = status(pid, "PPid:") else { return vec![] };
-    let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap_or_default();
-    children.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    children.filter(is_wanted).filter_map(private_memory).max()
 }
 
 /// What is the process's own: shared buffers do not count. None where there is no Linux to ask.

@@ -112,7 +112,7 @@ impl System for Bare {
                 ))?;
             }
         }
-        let mut rebuilding = Rebuilding { backend: Backend::open(database)?, work: *work };
+        let mut rebuilding = Rebuilding { backend: Backend::open(database, None)?, work: *work };
         rebuilding.rebuild(1)?;
         Ok(Box::new(rebuilding))
     }

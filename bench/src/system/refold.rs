@@ -146,11 +146,16 @@ impl System for Refold {
         create_projection(database, work, 1, event_type)?;
         if *self == Self::Parallel {
             for version in [1, 2] {
-                let (handler, _) = models::create_handler(work.kind, 1, version, EVENT);
+                let handler = signature(work.kind, 1, version);
                 database.execute(&format!("ALTER FUNCTION {handler} STABLE PARALLEL SAFE"))?;
             }
         }
-        Ok(Box::new(Rebuilding { backend: Backend::open(database)?, work: *work, how: *self }))
+        let workers = match self {
+            Self::Parallel => Some("parallel worker"),
+            Self::Concurrent => Some("refold rebuild job"),
+            _ => None,
+        };
+        Ok(Box::new(Rebuilding { backend: Backend::open(database, workers)?, work: *work, how: *self }))
     }
 
     /// None where this build of refold has no such rebuild.
@@ -164,7 +169,7 @@ impl System for Refold {
             "SELECT count(*) FROM pg_proc WHERE proname = '{name}' AND pronamespace = 'refold'::regnamespace"
         ))?;
         let rebuild = |version| {
-            let handler = models::create_handler(Kind::Fold, 1, version, EVENT).0;
+            let handler = signature(Kind::Fold, 1, version);
             format!("{verb} refold.{name}('{}', '{handler}')", models::table(1))
         };
         Ok((there > 0).then(|| [2, 1].map(rebuild)))
@@ -185,6 +190,16 @@ pub fn fill_statement(table: &str, log: &Log) -> String {
     )
 }
 
+/// A handler's name as `regprocedure` wants it.
+fn signature(kind: Kind, number: usize, version: u32) -> String {
+    models::create_handler(kind, number, version, EVENT).0
+}
+
+fn rebuild_concurrently(kind: Kind, version: u32, grace: &str) -> String {
+    let (table, handler) = (models::table(1), signature(kind, 1, version));
+    format!("CALL refold.rebuild_projection_concurrently('{table}', '{handler}', grace => '{grace}')")
+}
+
 /// A projection named like its table, with both versions of its handler.
 fn create_projection(
     database: &Database,
@@ -198,7 +213,7 @@ fn create_projection(
         client.batch_execute(&models::create_handler(work.kind, number, version, EVENT).1)?;
     }
     let table = models::table(number);
-    let handler = models::create_handler(work.kind, number, 1, EVENT).0;
+    let handler = signature(work.kind, number, 1);
     let types = event_type.map(|event_type| vec![event_type]);
     let sql = "SELECT refold.create_projection($1::text, $2::text::regprocedure,
                  CASE WHEN $3 THEN NULL ELSE ARRAY[$1::text::regclass] END, event_types => $4)";
@@ -219,10 +234,7 @@ impl Mirroring {
     /// snapshot is held.
     fn start(clients: Clients, database: &Database, kind: Kind) -> Result<Self> {
         for (version, grace) in [(2, "0"), (1, "1 day")] {
-            let (table, handler) = (models::table(1), models::create_handler(kind, 1, version, EVENT).0);
-            database.execute(&format!(
-                "CALL refold.rebuild_projection_concurrently('{table}', '{handler}', grace => '{grace}')"
-            ))?;
+            database.execute(&rebuild_concurrently(kind, version, grace))?;
         }
         let schema = "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'refold\\_shadow\\_%'";
         let schema = database.connect()?.query_one(schema, &[])?.get(0);
@@ -261,8 +273,7 @@ impl Rebuilder for Rebuilding {
 
 impl Rebuilding {
     fn once(&mut self, version: u32) -> Result<Rebuilt> {
-        let (table, handler) =
-            (models::table(1), models::create_handler(self.work.kind, 1, version, EVENT).0);
+        let (table, handler) = (models::table(1), signature(self.work.kind, 1, version));
         let (row, rebuilt) = self.backend.watched(|client| {
             let sql = "SELECT (r).events_replayed, (r).rows_updated
                          FROM refold.rebuild_projection($1, $2::text::regprocedure) AS r";
@@ -275,9 +286,7 @@ impl Rebuilding {
     }
 
     fn concurrently(&mut self, version: u32) -> Result<Rebuilt> {
-        let handler = models::create_handler(self.work.kind, 1, version, EVENT).0;
-        let call =
-            format!("CALL refold.rebuild_projection_concurrently('{}', '{handler}')", models::table(1));
+        let call = rebuild_concurrently(self.work.kind, version, "0");
         let ((), rebuilt) = self.backend.watched(|client| Ok(client.batch_execute(&call)?))?;
         Ok(rebuilt)
     }
