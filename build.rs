@@ -3,7 +3,7 @@
 use std::env;
 use std::process::Command;
 
-const C_SOURCES: [&str; 17] = [
+const C_SOURCES: [&str; 18] = [
     "event_array.c",
     "fold_step.c",
     "hooks.c",
@@ -20,6 +20,7 @@ const C_SOURCES: [&str; 17] = [
     "storage.h",
     "storage_check.c",
     "subtransaction.c",
+    "unlogged.c",
     "worker.c",
 ];
 

@@ -41,4 +41,5 @@ pub mod subtransaction;
 pub mod transaction;
 pub mod trigger;
 pub mod types;
+pub mod unlogged;
 pub mod waitpoint;

@@ -245,6 +245,8 @@ unsafe extern "C-unwind" {
     pub(super) fn refold_path_stands_for(session: *const c_char, path: *const c_char) -> bool;
     // In storage.c.
     pub(super) fn refold_swap_storage(live: pg_sys::Oid, shadow: pg_sys::Oid);
+    // In unlogged.c.
+    pub(super) fn refold_make_unlogged();
     // PostgreSQL's own, missing from pgrx's bindings.
     pub(super) fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
 }

@@ -3,7 +3,7 @@
 use super::destination::Destination;
 use crate::error::{Error, Result};
 use crate::pg::catalog::Catalog;
-use crate::pg::{identity, process, schema, spi};
+use crate::pg::{identity, process, schema, spi, unlogged};
 use crate::projection::registry::{Kind, Projection};
 use crate::projection::table::Table;
 
@@ -20,6 +20,7 @@ impl Copy {
     pub fn create(catalog: &Catalog, projection: &Projection) -> Result<Self> {
         let schema = schema::unused(&format!("refold_copy_{}", process::id()));
         let to = Destination::copies(catalog, projection, schema.clone())?;
+        unlogged::make();
         let owner = identity::name_of(projection.owner);
         identity::as_refold(catalog.owner, || {
             spi::command(&format!("CREATE SCHEMA {schema} AUTHORIZATION {owner}"))

@@ -29,7 +29,11 @@ use crate::unpacked;
 use crate::workdir::{DATA, Workdir};
 
 const SUPERUSER: &str = "postgres";
+/// Lines of a log that an error tells.
+const TOLD: usize = 60;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// What PostgreSQL says when it does not start because of processes of the last postmaster.
+const REFUSAL: &str = "is still in use";
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// What every server of ours is set to; `ServerOptions::settings` come later and win.
@@ -149,26 +153,30 @@ impl Server {
 
     /// Kills a process of this server, if it is one; says whether.
     pub fn kill_backend(&self, pid: i32) -> Result<bool> {
+        Ok(self.has_backend(pid) && kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok())
+    }
+
+    /// Whether it is a process of this server, if only a dead one that the postmaster has not taken away yet.
+    pub fn has_backend(&self, pid: i32) -> bool {
         let postmaster = self.instance.postmaster.lock().unwrap_or_else(PoisonError::into_inner);
         let parent = postmaster.as_ref().map(|postmaster| format!("PPid:\t{}", postmaster.id()));
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        if parent.is_none_or(|parent| status.lines().all(|line| line != parent)) {
-            return Ok(false);
-        }
-        Ok(kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok())
+        parent.is_some_and(|parent| status.lines().any(|line| line == parent))
     }
 
     /// Starts the server again after [`Server::kill_postmaster`], at once: as long as a backend of the last postmaster
-    /// is left, PostgreSQL refuses to start, and is asked again.
+    /// is left, PostgreSQL refuses to start, and is asked again. That it tries to, and fails, is an error.
     pub fn restart(&self) -> Result<()> {
         let started = Instant::now();
         loop {
+            let logged = self.log()?.len();
             self.launch()?;
-            match self.wait_until_ready() {
-                Ok(()) => return Ok(()),
-                Err(error) if started.elapsed() > START_TIMEOUT => return Err(self.with_log(error)),
-                Err(_) => sleep(Duration::from_millis(20)),
+            let Err(error) = self.wait_until_ready() else { return Ok(()) };
+            let is_refused = self.log()?.get(logged..).is_some_and(|log| log.contains(REFUSAL));
+            if !is_refused || started.elapsed() > START_TIMEOUT {
+                return Err(self.with_log(error));
             }
+            sleep(Duration::from_millis(20));
         }
     }
 
@@ -208,9 +216,15 @@ impl Server {
         self.stage.add_programs(pg, names)
     }
 
+    fn log(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&fs::read(self.log_file())?).into_owned())
+    }
+
     fn with_log(&self, error: anyhow::Error) -> anyhow::Error {
-        let log = fs::read_to_string(self.log_file()).unwrap_or_default();
-        error.context(format!("the server does not start; its log:\n{log}"))
+        let log = self.log().unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(TOLD)..];
+        error.context(format!("the server does not start; the end of its log:\n{}", last.join("\n")))
     }
 
     pub fn socket_dir(&self) -> &Path {

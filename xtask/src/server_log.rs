@@ -5,7 +5,7 @@ use regex::Regex;
 use std::fs;
 use std::path::Path;
 
-const FAULTS: &str = "PANIC:|terminated by signal|reference leak|refcount leak|file leak|resource was not closed|\
+const FAULTS: &str = "PANIC:|terminated by signal|startup process .* exited|reference leak|refcount leak|file leak|resource was not closed|\
                       you don't own a lock|snapshot .* still active|problem in alloc set";
 
 const KILLED: &str = "terminated by signal 9";

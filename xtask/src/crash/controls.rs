@@ -64,6 +64,9 @@ pub fn run(server: &Server, run: &mut Run) {
     for control in &CONTROLS {
         run.case(&format!("control, {}", control.name), || control.run(server));
     }
+    run.case("control, an abort whose record is not on disk", || {
+        super::unlogged::control(&mut World::create(server)?)
+    });
     run.case("control, nobody comes to a waitpoint", || nobody_comes(server));
 }
 

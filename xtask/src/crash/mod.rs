@@ -20,6 +20,7 @@ mod run;
 mod scarce;
 mod standby;
 mod unflushed;
+mod unlogged;
 mod victim;
 pub mod world;
 
@@ -128,6 +129,9 @@ fn crashes(server: &Server, sample: bool, run: &mut Run) -> Result<usize> {
         count(run.case(&name, || unflushed::run(kill, &mut world)), kill);
         let name = format!("{}, with appends prepared", kill.name());
         count(run.case(&name, || prepared::run(kill, &mut world)), kill);
+    }
+    for undone in &unlogged::UNDONE {
+        run.case(&format!("postmaster killed, after {}", undone.name), || unlogged::run(undone, &mut world));
     }
     run.case(late_failure::NAME, || late_failure::run(&mut world));
     run.case(idlers::NAME, || idlers::run(&mut world));

@@ -1,0 +1,10 @@
+//! Unlogged tables, which cost no WAL, and must not keep the server from starting after a crash.
+
+use super::shim;
+
+/// To be called before the current (sub)transaction makes one: if it is undone, its end is on disk before the table's files
+/// are deleted.
+pub fn make() {
+    // SAFETY: inside a transaction; sets a variable of the process, and registers what its end calls.
+    unsafe { shim::refold_make_unlogged() };
+}
