@@ -11,7 +11,15 @@ use crate::interrupt;
 #[derive(Debug, Default)]
 pub struct Report {
     passed: usize,
-    failed: Vec<String>,
+    failures: Vec<Failure>,
+}
+
+/// Of one runner: how many cases, and why in a few lines.
+#[derive(Debug)]
+struct Failure {
+    name: String,
+    cases: usize,
+    cause: String,
 }
 
 impl Report {
@@ -36,7 +44,7 @@ impl Report {
     }
 
     pub fn fail(&mut self, name: &str, cases: usize, time: Duration, error: &anyhow::Error) {
-        self.failed.extend(std::iter::repeat_n(name.to_owned(), cases));
+        self.failures.push(Failure { name: name.to_owned(), cases, cause: in_brief(error) });
         clear_announcement();
         println!("{}  {name}{} {}", style("FAILED").red().bold(), count(cases), seconds(time));
         for line in format!("{error:#}").lines() {
@@ -45,15 +53,14 @@ impl Report {
     }
 
     pub fn failures(&self) -> usize {
-        self.failed.len()
+        self.failures.iter().map(|failure| failure.cases).sum()
     }
 
-    /// Prints the failures once more, by name, and the closing line.
-    pub fn close(mut self) -> ExitCode {
-        let failed = self.failed.len();
-        self.failed.dedup();
-        for name in &self.failed {
-            println!("failed: {name}");
+    /// Prints the failures once more, in brief, and the closing line: whoever keeps only the end of it knows why.
+    pub fn close(self) -> ExitCode {
+        let failed = self.failures();
+        for Failure { name, cause, .. } in &self.failures {
+            println!("failed: {name}\n{cause}");
         }
         println!("{} passed, {failed} failed", self.passed);
         if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -84,6 +91,26 @@ fn seconds(time: Duration) -> String {
     style(format!("{:.2} s", time.as_secs_f64())).dim().to_string()
 }
 
+/// Of an error's text what is told at the end of a run: so many lines, and of each so much at its beginning and its end.
+const BRIEF_LINES: usize = 8;
+const BRIEF_ENDS: [usize; 2] = [120, 280];
+
+/// What is at the bottom of it, indented, in a few lines that are not long.
+fn in_brief(error: &anyhow::Error) -> String {
+    let shorten = |line: &str| {
+        let [head, tail] = BRIEF_ENDS;
+        match line.chars().count() {
+            length if length > head + tail => {
+                let start: String = line.chars().take(head).collect();
+                let end: String = line.chars().skip(length - tail).collect();
+                format!("    {start} [...] {end}")
+            }
+            _ => format!("    {line}"),
+        }
+    };
+    error.root_cause().to_string().lines().take(BRIEF_LINES).map(shorten).collect::<Vec<_>>().join("\n")
+}
+
 /// The lines that only one of two texts has, marked as in a diff.
 pub fn differences(shown: &str, written: &str) -> String {
     let only_in = |one: &str, other: &str, sign: char| -> String {
@@ -95,7 +122,17 @@ pub fn differences(shown: &str, written: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::differences;
+    use super::{differences, in_brief};
+    use anyhow::anyhow;
+
+    #[test]
+    fn tells_the_cause_in_brief() {
+        let long = format!("begins {} ends", "x".repeat(1000));
+        let text = in_brief(&anyhow!("{long}\n{}", "line\n".repeat(20)).context("a whole report"));
+        assert!(text.starts_with("    begins x") && text.contains("x [...] x") && text.contains("x ends\n"));
+        assert!(!text.contains("report"));
+        assert_eq!(text.lines().count(), 8);
+    }
 
     #[test]
     fn shows_both_sides() {

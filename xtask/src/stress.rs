@@ -91,8 +91,7 @@ fn run_once(server: &Server, options: Options, crashes: bool) -> Result<refold_s
     Ok(report)
 }
 
-/// Until PostgreSQL has noticed that a backend was killed.
-const NOTICED: Duration = Duration::from_millis(100);
+const PULSE: Duration = Duration::from_millis(5);
 
 fn crash(server: &Server, what: Crash) -> Result<bool> {
     match what {
@@ -103,7 +102,10 @@ fn crash(server: &Server, what: Crash) -> Result<bool> {
         }
         Crash::Backend(pid) => {
             let killed = server.kill_backend(pid)?;
-            sleep(NOTICED);
+            // PostgreSQL takes away the dead and shuts the door in one go.
+            while killed && server.has_backend(pid) {
+                sleep(PULSE);
+            }
             server.wait_until_ready()?;
             Ok(killed)
         }

@@ -53,6 +53,21 @@ CREATE TABLE rollback_note (
     projection_id integer, generation bigint, built bigint NOT NULL, PRIMARY KEY (projection_id, generation)
 );
 
+-- Up to where a rebuild in place had come before it was sent back to its beginning: until it has emptied the tables again,
+-- they hold that.
+CREATE TABLE back_note (job_id bigint PRIMARY KEY, checkpoint bigint NOT NULL);
+
+CREATE FUNCTION note_back() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO back_note VALUES (OLD.job_id, OLD.checkpoint)
+    ON CONFLICT (job_id) DO UPDATE SET checkpoint = excluded.checkpoint;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER note_back AFTER UPDATE ON refold.rebuild_job FOR EACH ROW
+WHEN (NEW.in_place AND OLD.phase = 'building' AND NEW.phase = 'emptying') EXECUTE FUNCTION note_back();
+
 CREATE VIEW left_out AS
 SELECT p.name AS projection, s.position, s.generation FROM skip_note s JOIN refold.projection p USING (projection_id);
 
@@ -98,6 +113,11 @@ CROSS JOIN LATERAL (
     SELECT 4, p.handler, NULL, p.xmin::text::bigint, p.generation
     WHERE p.mode = 'skipping' AND EXISTS (SELECT FROM refold.rebuild_job j
         WHERE j.projection_id = p.projection_id AND j.in_place AND j.phase = 'emptying')
+    UNION ALL
+    -- Sent back to its beginning, and not emptied again yet.
+    SELECT 7, j.handler, n.checkpoint, NULL, p.generation + 1
+    FROM refold.rebuild_job j JOIN back_note n USING (job_id)
+    WHERE p.mode = 'skipping' AND j.projection_id = p.projection_id AND j.phase = 'emptying'
     UNION ALL
     -- Not built yet.
     SELECT 5, p.handler, 0, NULL, p.generation

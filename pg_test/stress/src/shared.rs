@@ -105,6 +105,11 @@ impl Shared {
         self.outages.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Whether the server is being brought down, or not back yet.
+    fn is_out(&self) -> bool {
+        self.outages() % 2 == 1
+    }
+
     pub fn outages(&self) -> u64 {
         self.outages.load(Ordering::SeqCst)
     }
@@ -151,7 +156,8 @@ impl Shared {
     }
 
     pub fn was_ended(&self, pid: i32) -> bool {
-        let crashed = |backend: &Backend| backend.outages < self.outages();
+        // Whoever got in after the blow, before PostgreSQL has noticed it, is thrown out as well.
+        let crashed = |backend: &Backend| self.is_out() || backend.outages < self.outages();
         lock(&self.ended).contains(&pid) || lock(&self.backends).get(&pid).is_some_and(crashed)
     }
 

@@ -148,6 +148,16 @@ pub fn open_gate(config: &Config) -> Result<()> {
     execute(&mut client, "UPDATE refold.rebuild_job SET checkpoint = checkpoint + 1")?;
     execute(&mut client, append)?;
     ensure!(!is_wrong(&mut client)?, "an append has written to the prefix");
+    // Another definition: back to the beginning, and paused before it has emptied the tables.
+    execute(&mut owner, &wrapper("cart", "cart_job_stops", 1, ""))?;
+    execute(&mut owner, "SELECT refold.resume_rebuild('cart'), refold.pause_rebuild('cart')")?;
+    wait_until(&mut client, "j.state = 'paused' AND j.phase = 'emptying'")?;
+    ensure!(!is_wrong(&mut client)?, "the prefix is another");
+    execute(&mut client, "UPDATE back_note SET checkpoint = checkpoint - 1")?;
+    ensure!(
+        is_wrong(&mut client)?,
+        "the oracle did not find a prefix that is too long, of a job that begins again"
+    );
     execute(
         &mut client,
         "UPDATE refold.projection SET mode = 'active' WHERE name = 'cart'; UPDATE refold.rebuild_job SET state = 'done'",
