@@ -2,7 +2,7 @@
 
 use super::shim;
 
-/// To be called before the current (sub)transaction makes one: if it is undone, its end is on disk before the table's files
+/// To be called before the transaction makes one: what is undone of it has its end on disk before the tables' files
 /// are deleted.
 pub fn make() {
     // SAFETY: inside a transaction; sets a variable of the process, and registers what its end calls.

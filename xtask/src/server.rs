@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use postgres::{Client, Config, NoTls};
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -29,8 +29,11 @@ use crate::unpacked;
 use crate::workdir::{DATA, Workdir};
 
 const SUPERUSER: &str = "postgres";
-/// Lines of a log that an error tells.
+/// Lines of a log that an error tells: the last, and the last that say why a server ends.
 const TOLD: usize = 60;
+const REASONS: usize = 3;
+/// What clients are told who come too early.
+const DOOR_SHUT: [&str; 4] = ["not yet accepting", "in recovery mode", "is starting up", "is shutting down"];
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// What PostgreSQL says when it does not start because of processes of the last postmaster.
 const REFUSAL: &str = "is still in use";
@@ -138,7 +141,7 @@ impl Server {
         };
         server.initialise(options, make_cluster(&server)).context("cannot make a cluster")?;
         server.launch()?;
-        server.wait_until_ready().map_err(|error| server.with_log(error))?;
+        server.wait_until_recovered()?;
         Ok(server)
     }
 
@@ -151,13 +154,23 @@ impl Server {
         Ok(())
     }
 
-    /// Kills a process of this server, if it is one; says whether.
+    /// Kills a process of this server, if it is one, and waits until the postmaster has taken it away, which then lets nobody
+    /// in before it has started all others anew; says whether it was one.
     pub fn kill_backend(&self, pid: i32) -> Result<bool> {
-        Ok(self.has_backend(pid) && kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok())
+        let killed = self.has_backend(pid) && kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok();
+        let started = Instant::now();
+        while killed && self.has_backend(pid) {
+            ensure!(
+                started.elapsed() < START_TIMEOUT,
+                "process {pid} was killed, and the postmaster does not notice"
+            );
+            sleep(Duration::from_millis(5));
+        }
+        Ok(killed)
     }
 
     /// Whether it is a process of this server, if only a dead one that the postmaster has not taken away yet.
-    pub fn has_backend(&self, pid: i32) -> bool {
+    fn has_backend(&self, pid: i32) -> bool {
         let postmaster = self.instance.postmaster.lock().unwrap_or_else(PoisonError::into_inner);
         let parent = postmaster.as_ref().map(|postmaster| format!("PPid:\t{}", postmaster.id()));
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -169,15 +182,21 @@ impl Server {
     pub fn restart(&self) -> Result<()> {
         let started = Instant::now();
         loop {
-            let logged = self.log()?.len();
+            let logged = fs::metadata(self.log_file())?.len();
             self.launch()?;
             let Err(error) = self.wait_until_ready() else { return Ok(()) };
-            let is_refused = self.log()?.get(logged..).is_some_and(|log| log.contains(REFUSAL));
+            let is_refused = self.log_after(logged)?.contains(REFUSAL);
             if !is_refused || started.elapsed() > START_TIMEOUT {
                 return Err(self.with_log(error));
             }
             sleep(Duration::from_millis(20));
         }
+    }
+
+    /// As [`Server::wait_until_ready`]; an error says what the log does. After a backend was killed: until PostgreSQL has
+    /// started all others anew.
+    pub fn wait_until_recovered(&self) -> Result<()> {
+        self.wait_until_ready().map_err(|error| self.with_log(error))
     }
 
     /// Stops the server in order, so that its folder has all; [`Server::restart`] starts it again.
@@ -216,15 +235,24 @@ impl Server {
         self.stage.add_programs(pg, names)
     }
 
-    fn log(&self) -> Result<String> {
-        Ok(String::from_utf8_lossy(&fs::read(self.log_file())?).into_owned())
+    /// What the log has after its first so many bytes.
+    fn log_after(&self, bytes: u64) -> Result<String> {
+        let mut log = File::open(self.log_file())?;
+        log.seek(SeekFrom::Start(bytes))?;
+        let mut text = Vec::new();
+        log.read_to_end(&mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     fn with_log(&self, error: anyhow::Error) -> anyhow::Error {
-        let log = self.log().unwrap_or_default();
-        let lines: Vec<_> = log.lines().collect();
-        let last = &lines[lines.len().saturating_sub(TOLD)..];
-        error.context(format!("the server does not start; the end of its log:\n{}", last.join("\n")))
+        let log = self.log_after(0).unwrap_or_default();
+        let last_of = |lines: Vec<&str>, most: usize| lines[lines.len().saturating_sub(most)..].join("\n");
+        let fatal =
+            |line: &&str| line.contains("FATAL:") && DOOR_SHUT.iter().all(|text| !line.contains(text));
+        let reasons = last_of(log.lines().filter(fatal).collect(), REASONS);
+        let end = last_of(log.lines().collect(), TOLD);
+        anyhow!("{error:#}\n{reasons}")
+            .context(format!("the server does not start; the end of its log:\n{end}"))
     }
 
     pub fn socket_dir(&self) -> &Path {
@@ -377,7 +405,7 @@ impl Server {
     }
 
     /// Waits until the server lets clients in; fails if it has ended instead.
-    pub fn wait_until_ready(&self) -> Result<()> {
+    fn wait_until_ready(&self) -> Result<()> {
         let started = Instant::now();
         loop {
             let refusal = match self.connect("postgres") {

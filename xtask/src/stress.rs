@@ -3,7 +3,6 @@
 use anyhow::{Result, anyhow};
 use refold_stress::{CONTROLS, Control, Crash, Options};
 use std::process::ExitCode;
-use std::thread::sleep;
 use std::time::Duration;
 
 use crate::install::{self, Profile};
@@ -91,8 +90,6 @@ fn run_once(server: &Server, options: Options, crashes: bool) -> Result<refold_s
     Ok(report)
 }
 
-const PULSE: Duration = Duration::from_millis(5);
-
 fn crash(server: &Server, what: Crash) -> Result<bool> {
     match what {
         Crash::Postmaster => {
@@ -102,11 +99,7 @@ fn crash(server: &Server, what: Crash) -> Result<bool> {
         }
         Crash::Backend(pid) => {
             let killed = server.kill_backend(pid)?;
-            // PostgreSQL takes away the dead and shuts the door in one go.
-            while killed && server.has_backend(pid) {
-                sleep(PULSE);
-            }
-            server.wait_until_ready()?;
+            server.wait_until_recovered()?;
             Ok(killed)
         }
     }

@@ -1,8 +1,6 @@
 //! One crash: somebody is parked somewhere and killed, the server comes back, and all must be as it was.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use postgres::Client;
 use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
@@ -67,10 +65,8 @@ impl Kill {
     pub fn strike(self, world: &World, backend: i32, mut witness: Client) -> Result<()> {
         match self {
             Self::Backend => {
-                kill(Pid::from_raw(backend), Signal::SIGKILL).context("cannot kill the backend")?;
-                // PostgreSQL ends everybody before it starts anew; until then it lets clients in.
-                wait_for(|| Ok(witness.batch_execute("SELECT").is_err().then_some(())))?;
-                world.server.wait_until_ready()
+                ensure!(world.server.kill_backend(backend)?, "process {backend} is not the server's");
+                world.server.wait_until_recovered()
             }
             Self::Postmaster => {
                 world.server.kill_postmaster()?;
@@ -190,6 +186,7 @@ impl Case {
             world.ledger.keep(tag);
         }
         client.batch_execute(self.victim.undo).map_err(explain).context("taking back the act")?;
+        wait_for_workers(&mut client)?;
         world.append(&mut client, "afterwards", 2)?;
         client.close().map_err(explain)?;
         checks::rebuild_all(world)?;
@@ -287,6 +284,14 @@ pub fn wait_for_job(client: &mut Client) -> Result<()> {
         ensure!(state == "running", "the job is {state}: {error}");
         Ok(None)
     })
+}
+
+/// Until the workers have noticed that their jobs have ended.
+fn wait_for_workers(client: &mut Client) -> Result<()> {
+    let workers =
+        "SELECT FROM pg_stat_activity WHERE backend_type = 'refold rebuild' AND datname = current_database()";
+    wait_for(|| Ok(client.query(workers, &[]).map_err(explain)?.is_empty().then_some(())))
+        .context("waiting for workers whose jobs have ended")
 }
 
 /// Asks until there is an answer.

@@ -2,8 +2,8 @@
 //!
 //! `world` is the database that is hit and `ledger` what its clients were told; `victim` says who comes to which
 //! waitpoint, `case` parks and kills it there, `checks` looks at everything afterwards. `scarce` has no crash, but a
-//! full disk, a full lock table, no connection left. `late_failure` is an append that
-//! comes at the worst moment, `idlers` are transactions that do not end; `launcher` has jobs that nobody resumes;
+//! full disk, a full lock table, no connection left. `unlogged` has rebuilds that were undone just before; `late_failure` is an
+//! append that comes at the worst moment, `idlers` are transactions that do not end; `launcher` has jobs that nobody resumes;
 //! `standby` reads on another server, which `promotion` makes the primary. `controls` breaks things and wants them found.
 
 pub mod case;
@@ -84,12 +84,15 @@ fn all(pg: &Postgres, sample: bool, only: &str, report: &mut Report) -> Result<(
 }
 
 /// A server on which a commit that wants to be synchronous waits for ever, with its record on disk; and an asynchronous
-/// one stays in memory for as long as can be.
+/// one stays in memory for as long as can be, for nobody writes anything by the way.
 fn options() -> ServerOptions {
     ServerOptions::with(&[
         ("synchronous_standby_names", "'nobody'"),
         ("synchronous_commit", "local"),
         ("wal_writer_delay", "'10s'"),
+        ("autovacuum", "off"),
+        ("bgwriter_lru_maxpages", "0"),
+        ("checkpoint_timeout", "'1h'"),
     ])
 }
 
@@ -133,6 +136,7 @@ fn crashes(server: &Server, sample: bool, run: &mut Run) -> Result<usize> {
     for undone in &unlogged::UNDONE {
         run.case(&format!("postmaster killed, after {}", undone.name), || unlogged::run(undone, &mut world));
     }
+    run.case("errors that a handler catches, and the disk", || unlogged::no_files(&mut world));
     run.case(late_failure::NAME, || late_failure::run(&mut world));
     run.case(idlers::NAME, || idlers::run(&mut world));
     Ok(killed)

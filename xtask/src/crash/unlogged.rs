@@ -2,6 +2,7 @@
 //! copies are gone before the record of the abort is on disk (PostgreSQL's bug 17731).
 
 use anyhow::{Context, Result, anyhow, ensure};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use postgres::Client;
@@ -23,9 +24,11 @@ enum Undo {
     Failing(&'static str),
     /// The session is ended.
     Ending,
+    /// It was undone already, in a handler, and all before it was flushed there.
+    Within,
 }
 
-pub const UNDONE: [Undone; 7] = [
+pub const UNDONE: [Undone; 8] = [
     Undone {
         name: "a rebuild that was rolled back",
         make: "BEGIN; SELECT refold.rebuild_projection('cart')",
@@ -61,14 +64,34 @@ pub const UNDONE: [Undone; 7] = [
         make: "BEGIN; SELECT refold.rebuild_projection('cart'); SAVEPOINT s; SELECT refold.rebuild_projection('sale')",
         undo: Undo::By("ROLLBACK TO s"),
     },
+    Undone {
+        name: "a handler that has emptied its table, and caught an error",
+        make:
+            "CREATE FUNCTION add_visit_undoing(event refold.event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+                 IF event.stream_id = 'seed-1' AND event.stream_version = 1 THEN
+                   BEGIN
+                     TRUNCATE visit_line;
+                     PERFORM pg_switch_wal();
+                     RAISE 'on purpose';
+                   EXCEPTION WHEN raise_exception THEN
+                   END;
+                 END IF;
+                 PERFORM add_visit(event);
+               END $$;
+               BEGIN; SELECT refold.rebuild_projection('visit', 'add_visit_undoing(refold.event)')",
+        undo: Undo::Within,
+    },
 ];
 
 /// The record of the abort is on disk, and the server starts at the first attempt.
 pub fn run(undone: &Undone, world: &mut World) -> Result<()> {
-    let (session, is_flushed, wal_writer) = undo(undone, world)?;
+    let Undoing { session, pid, is_flushed, wal_writer } = undo(undone, world)?;
     world.server.kill_postmaster()?;
-    // It has stopped, and does not notice.
-    kill(wal_writer, Signal::SIGKILL)?;
+    // Nobody writes more on his way out.
+    for process in [pid, wal_writer.0] {
+        kill(process, Signal::SIGKILL)
+            .or_else(|error| if error == Errno::ESRCH { Ok(()) } else { Err(error) })?;
+    }
     drop(session);
     world.server.restart()?;
     ensure!(is_flushed, "the files are gone, and the record of the abort is not on disk");
@@ -82,39 +105,79 @@ pub fn control(world: &mut World) -> Result<()> {
         make: "BEGIN; CREATE UNLOGGED TABLE plain (i int PRIMARY KEY)",
         undo: Undo::By("ROLLBACK"),
     };
-    let (_, is_flushed, wal_writer) = undo(&plain, world)?;
-    kill(wal_writer, Signal::SIGCONT)?;
-    ensure!(!is_flushed, "the record of any abort is on disk");
+    ensure!(!undo(&plain, world)?.is_flushed, "the record of any abort is on disk");
     Ok(())
 }
 
-/// With all on disk up to the undoing, and nobody who writes it there by the way: whether more is there afterwards. The
-/// session goes on; the WAL writer has been stopped.
-fn undo(undone: &Undone, world: &World) -> Result<(Client, bool, Pid)> {
+/// A handler that catches errors with each event has nothing written to the disk: there are no files to delete.
+pub fn no_files(world: &mut World) -> Result<()> {
+    let caught = Undone {
+        name: "errors that were caught",
+        make:
+            "CREATE FUNCTION add_visit_catching(event refold.event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM add_visit(event);
+                 INSERT INTO visit_line VALUES (event.stream_id, event.stream_version, 0);
+               EXCEPTION WHEN unique_violation THEN
+                 PERFORM add_visit(event);
+               END $$;
+               BEGIN",
+        undo: Undo::By("SELECT refold.rebuild_projection('visit', 'add_visit_catching(refold.event)')"),
+    };
+    ensure!(!undo(&caught, world)?.is_flushed, "each error that a handler catches is flushed");
+    Ok(())
+}
+
+struct Undoing {
+    session: Client,
+    pid: Pid,
+    /// Whether more is on disk than before it.
+    is_flushed: bool,
+    wal_writer: Stopped,
+}
+
+/// A process that has been stopped; it goes on when this is dropped.
+struct Stopped(Pid);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        kill(self.0, Signal::SIGCONT).ok();
+    }
+}
+
+/// With all on disk up to the undoing, and nobody who writes it there by the way. The session goes on.
+fn undo(undone: &Undone, world: &World) -> Result<Undoing> {
     const FLUSHED: &str = "SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint";
-    let mut client = world.connect_passing()?;
-    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).map_err(explain)?.try_get(0)?;
+    let mut session = world.connect_passing()?;
+    let pid: i32 = session.query_one("SELECT pg_backend_pid()", &[]).map_err(explain)?.try_get(0)?;
     let mut witness = world.connect_passing()?;
     let mut number =
         |sql: &str| -> Result<i64> { Ok(witness.query_one(sql, &[]).map_err(explain)?.try_get(0)?) };
     let wal_writer = number("SELECT pid::bigint FROM pg_stat_activity WHERE backend_type = 'walwriter'")
         .context("no WAL writer")?;
     let wal_writer = Pid::from_raw(i32::try_from(wal_writer)?);
-    client.batch_execute(undone.make).map_err(explain)?;
     kill(wal_writer, Signal::SIGSTOP)?;
-    // A commit takes all that was written before to the disk.
-    world.connect_passing()?.batch_execute("CREATE TABLE flushes (); DROP TABLE flushes").map_err(explain)?;
-    let before = number(FLUSHED)?;
+    let wal_writer = Stopped(wal_writer);
+    let mut before = number(FLUSHED)?;
+    session.batch_execute(undone.make).map_err(explain)?;
+    if !matches!(undone.undo, Undo::Within) {
+        // A commit takes all that was written before to the disk.
+        world
+            .connect_passing()?
+            .batch_execute("CREATE TABLE flushes (); DROP TABLE flushes")
+            .map_err(explain)?;
+        before = number(FLUSHED)?;
+    }
     match undone.undo {
-        Undo::By(sql) => client.batch_execute(sql).map_err(explain)?,
+        Undo::By(sql) => session.batch_execute(sql).map_err(explain)?,
         Undo::Failing(sql) => {
-            client.batch_execute(sql).err().ok_or_else(|| anyhow!("it works: {sql}"))?;
+            session.batch_execute(sql).err().ok_or_else(|| anyhow!("it works: {sql}"))?;
         }
         Undo::Ending => {
             let there =
                 format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid = {pid}");
             wait_for(|| Ok((number(&there)? == 0).then_some(())))?;
         }
+        Undo::Within => {}
     }
-    Ok((client, number(FLUSHED)? > before, wal_writer))
+    Ok(Undoing { session, pid: Pid::from_raw(pid), is_flushed: number(FLUSHED)? > before, wal_writer })
 }

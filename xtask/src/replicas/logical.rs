@@ -233,9 +233,7 @@ fn killed(pair: &Pair, kills: &mut usize) -> Result<()> {
         if backend {
             ensure!(pair.subscriber.kill_backend(worker)?, "process {worker} is not the server's");
             *kills += 1;
-            // PostgreSQL ends everybody before it starts anew; until then it lets clients in.
-            wait_for(|| Ok(doorman.batch_execute("SELECT").is_err().then_some(())))?;
-            pair.subscriber.wait_until_ready()?;
+            pair.subscriber.wait_until_recovered()?;
         } else {
             pair.subscriber.kill_postmaster()?;
             pair.subscriber.restart()?;
