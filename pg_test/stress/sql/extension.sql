@@ -53,20 +53,25 @@ CREATE TABLE rollback_note (
     projection_id integer, generation bigint, built bigint NOT NULL, PRIMARY KEY (projection_id, generation)
 );
 
--- Up to where a rebuild in place had come before it was sent back to its beginning: until it has emptied the tables again,
--- they hold that.
-CREATE TABLE back_note (job_id bigint PRIMARY KEY, checkpoint bigint NOT NULL);
+-- Rebuilds in place that have emptied the tables, or that another has overtaken; of one that was sent back to its beginning
+-- also up to where it had come: until somebody empties the tables again, they hold that. (No plan leaves out an event before
+-- it.)
+CREATE TABLE back_note (job_id bigint PRIMARY KEY, checkpoint bigint);
 
 CREATE FUNCTION note_back() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
-    INSERT INTO back_note VALUES (OLD.job_id, OLD.checkpoint)
+    INSERT INTO back_note
+    SELECT j.job_id, CASE WHEN j.job_id = NEW.job_id AND NEW.phase = 'emptying' THEN OLD.checkpoint END
+    FROM refold.rebuild_job j
+    WHERE j.projection_id = NEW.projection_id AND (j.job_id = NEW.job_id OR j.in_place AND j.phase = 'emptying')
     ON CONFLICT (job_id) DO UPDATE SET checkpoint = excluded.checkpoint;
     RETURN NULL;
 END
 $$;
 
 CREATE TRIGGER note_back AFTER UPDATE ON refold.rebuild_job FOR EACH ROW
-WHEN (NEW.in_place AND OLD.phase = 'building' AND NEW.phase = 'emptying') EXECUTE FUNCTION note_back();
+WHEN (NEW.in_place AND (OLD.phase, NEW.phase) IN (('building', 'emptying'), ('emptying', 'building')))
+EXECUTE FUNCTION note_back();
 
 CREATE VIEW left_out AS
 SELECT p.name AS projection, s.position, s.generation FROM skip_note s JOIN refold.projection p USING (projection_id);
@@ -112,12 +117,13 @@ CROSS JOIN LATERAL (
     -- Appends skip it already, and it has not been emptied yet: the old model up to the flip.
     SELECT 4, p.handler, NULL, p.xmin::text::bigint, p.generation
     WHERE p.mode = 'skipping' AND EXISTS (SELECT FROM refold.rebuild_job j
-        WHERE j.projection_id = p.projection_id AND j.in_place AND j.phase = 'emptying')
+        WHERE j.projection_id = p.projection_id AND j.in_place AND j.phase = 'emptying'
+          AND NOT EXISTS (SELECT FROM back_note n WHERE n.job_id = j.job_id))
     UNION ALL
     -- Sent back to its beginning, and not emptied again yet.
     SELECT 7, j.handler, n.checkpoint, NULL, p.generation + 1
     FROM refold.rebuild_job j JOIN back_note n USING (job_id)
-    WHERE p.mode = 'skipping' AND j.projection_id = p.projection_id AND j.phase = 'emptying'
+    WHERE p.mode = 'skipping' AND j.projection_id = p.projection_id AND n.checkpoint IS NOT NULL
     UNION ALL
     -- Not built yet.
     SELECT 5, p.handler, 0, NULL, p.generation
@@ -127,7 +133,8 @@ CROSS JOIN LATERAL (
     -- The flip of the first is not to be had any more.
     SELECT 6, NULL, NULL, NULL, NULL
     WHERE p.mode = 'skipping' AND (SELECT count(*) FROM refold.rebuild_job j
-        WHERE j.projection_id = p.projection_id AND j.in_place AND j.phase = 'emptying') > 1
+        WHERE j.projection_id = p.projection_id AND j.in_place AND j.phase = 'emptying'
+          AND NOT EXISTS (SELECT FROM back_note n WHERE n.job_id = j.job_id)) > 1
 ) m
 LEFT JOIN rollback_note r ON r.projection_id = p.projection_id AND r.generation = m.built
 LEFT JOIN handler_version h ON h.handler = m.handler;

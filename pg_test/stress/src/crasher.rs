@@ -51,8 +51,16 @@ pub fn run(shared: &Shared, crash: Crasher) -> Result<()> {
             shared.stats.count_deed(&format!("killed: {name}"));
         }
         shared.timeline.add(from, format!("{what:?} killed"));
+        shared.survived(&backends(&mut session)?);
     }
     Ok(())
+}
+
+/// All clients' backends.
+fn backends(session: &mut Session) -> Result<Vec<i32>> {
+    let sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname = current_database()";
+    let rows = session.insist(|client| client.query(sql, &[]))?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// Of a job, if there is one at work.

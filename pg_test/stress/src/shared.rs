@@ -105,6 +105,17 @@ impl Shared {
         self.outages.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// After an outage: who is still there was not hit, or came after it.
+    pub fn survived(&self, pids: &[i32]) {
+        let outages = self.outages();
+        let mut backends = lock(&self.backends);
+        for pid in pids {
+            if let Some(backend) = backends.get_mut(pid) {
+                backend.outages = outages;
+            }
+        }
+    }
+
     /// Whether the server is being brought down, or not back yet.
     fn is_out(&self) -> bool {
         self.outages() % 2 == 1
